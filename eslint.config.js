@@ -12,6 +12,10 @@ export default tseslint.config(
     },
   },
   {
+    files: ['**/*.cjs'],
+    rules: { '@typescript-eslint/no-require-imports': 'off' },
+  },
+  {
     files: ['eslint.config.js', '**/vite.config.ts'],
     rules: { 'no-restricted-exports': 'off' },
   },
