@@ -4,14 +4,7 @@
  * the native library uses the same sentences.
  */
 
-import {
-  type AttributeSpec,
-  ATTRIBUTES,
-  type Attributes,
-  BIAS_MODES,
-  INPUTS,
-  type InputName,
-} from './schema.js';
+import { type AttributeSpec, type Attributes, BIAS_MODES, INPUTS, type InputName } from './schema.js';
 import { ELEMENT_TYPES, type ElementType, isElementType, type Tensor } from './tensor.js';
 
 /** The inputs by name; optional ones may be missing. */
