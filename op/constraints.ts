@@ -1,11 +1,11 @@
 /**
  * Checks the inputs and attributes of one SigmoidAttention call and names its sizes. Every violated constraint is one
- * sentence that names the input or attribute, the value found and the value allowed; docs/errors.md lists them all, and
- * the native library uses the same sentences.
+ * sentence that names the input or attribute, the value found and the value allowed; docs/errors.md lists them all.
+ * The native library checks in the same order with the same sentences.
  */
 
-import { type AttributeSpec, type Attributes, BIAS_MODES, INPUTS, type InputName } from './schema.js';
-import { ELEMENT_TYPES, type ElementType, isElementType, type Tensor } from './tensor.js';
+import { type Attributes, BIAS_MODES, INPUTS, type InputName } from './schema.js';
+import { type ElementType, isElementType, type Tensor } from './tensor.js';
 
 /** The inputs by name; optional ones may be missing. */
 export type AttentionInputs = { readonly [name in InputName]?: Tensor };
@@ -36,149 +36,161 @@ export function checkArguments(inputs: AttentionInputs, attributes: Attributes):
   checkTypes(inputs);
   const sizes = checkQueryKeyValue(inputs, attributes);
   checkMask(inputs, sizes);
-  checkValidLengths(inputs, sizes);
+  checkShapeOfValidLengths(inputs, sizes);
   checkPerHead(inputs, sizes);
+  checkValidLengths(inputs, sizes);
   return sizes;
 }
 
 function checkAttributes(attributes: Attributes): void {
-  const { bias_mode = 'none', softcap = 0 } = attributes;
+  const { bias_mode = 'none', softcap = 0, q_num_heads, kv_num_heads } = attributes;
   require(BIAS_MODES.includes(
     bias_mode,
-  ), `bias_mode is "${bias_mode}"; it must be one of ${BIAS_MODES.join(', ')}`);
-  require(softcap >= 0, `softcap is ${softcap}; it must be 0 or more`);
+  ), `bias_mode is "${bias_mode}", must be "none", "neg_log_total", "neg_log_valid" or "neg_log_visible".`);
+  require(softcap >= 0 &&
+    Number.isFinite(softcap), `softcap is ${softcap}, must be 0 (none) or a positive finite number.`);
+  for (const name of ['scale', 'bias'] as const) {
+    const value = attributes[name] ?? 0;
+    require(Number.isFinite(value), `${name} is ${value}, must be a finite number.`);
+  }
   for (const name of ['left_window_size', 'right_window_size'] as const) {
     const size = attributes[name] ?? -1;
-    require(Number.isInteger(size) && size >= -1, `${name} is ${size}; it must be -1 or more`);
+    require(size >= -1, `${name} is ${size}, must be -1 (unbounded) or more.`);
   }
   for (const name of ['q_num_heads', 'kv_num_heads'] as const) {
-    const heads = attributes[name];
-    require(heads === undefined ||
-      (Number.isInteger(heads) && heads >= 1), `${name} is ${heads}; it must be 1 or more`);
+    const heads = attributes[name] ?? 1;
+    require(heads >= 1, `${name} is ${heads}, must be at least 1.`);
   }
+  require(q_num_heads === undefined ||
+    kv_num_heads === undefined ||
+    q_num_heads % kv_num_heads ===
+      0, `q_num_heads is ${q_num_heads}, must be a multiple of kv_num_heads, which is ${kv_num_heads}.`);
 }
 
 function checkTypes(inputs: AttentionInputs): void {
   for (const { name, optional } of INPUTS)
-    require(optional || inputs[name] !== undefined, `input ${name} is missing; it is required`);
+    require(optional || inputs[name] !== undefined, `${name} is missing, must be given.`);
   const elementType = inputs.Q!.type;
-  require(isElementType(
-    elementType,
-  ), `Q has type ${elementType}; it must be one of ${ELEMENT_TYPES.join(', ')}`);
-  for (const { name, type } of INPUTS) {
-    const tensor = inputs[name];
-    if (tensor === undefined) continue;
-    if (type === 'T')
-      require(tensor.type ===
-        elementType, `${name} has type ${tensor.type}; it must be ${elementType}, the type of Q`);
-    else if (type === 'T or float or bool')
-      require([elementType, 'float', 'bool'].includes(
-        tensor.type,
-      ), `${name} has type ${tensor.type}; it must be bool, float or ${elementType}, the type of Q`);
-    else require(tensor.type === type, `${name} has type ${tensor.type}; it must be ${type}`);
-  }
+  require(isElementType(elementType), `Q is ${elementType}, must be float, float16 or bfloat16.`);
+  const must = (
+    type: 'T' | 'T or float or bool' | 'float' | 'int64',
+    allowed: string[],
+    text: string,
+  ): void => {
+    for (const spec of INPUTS) {
+      const found = inputs[spec.name]?.type;
+      if (spec.type === type && found !== undefined)
+        require(allowed.includes(found), `${spec.name} is ${found}, must be ${text}.`);
+    }
+  };
+  const own = elementType === 'float' ? '' : `${elementType} (the type of Q), `;
+  must('T', [elementType], `${elementType}, the type of Q`);
+  must('T or float or bool', [elementType, 'float', 'bool'], `${own}float or bool`);
+  must('int64', ['int64'], 'int64');
+  must('float', ['float'], 'float');
 }
 
 function checkQueryKeyValue(inputs: AttentionInputs, attributes: Attributes): AttentionSizes {
   const rank = inputs.Q!.dims.length;
-  require(rank === 3 || rank === 4, `Q has shape ${shape(inputs.Q!)}; its rank must be 3 or 4`);
-  for (const name of ['K', 'V'] as const)
-    require(inputs[name]!.dims.length ===
-      rank, `${name} has shape ${shape(inputs[name]!)}; its rank must be ${rank}, that of Q`);
-  const q = headsFirst('Q', inputs.Q!, 'q_num_heads', attributes.q_num_heads);
-  const k = headsFirst('K', inputs.K!, 'kv_num_heads', attributes.kv_num_heads);
-  const v = headsFirst('V', inputs.V!, 'kv_num_heads', attributes.kv_num_heads);
-  const must = (name: 'K' | 'V', what: string, found: number, allowed: number, whose: string): void =>
-    require(found ===
-      allowed, `${name} has shape ${shape(inputs[name]!)}; its ${what} must be ${allowed}, that of ${whose}`);
-  must('K', 'batch size', k.batch, q.batch, 'Q');
-  must('V', 'batch size', v.batch, q.batch, 'Q');
-  must('K', 'head size', k.headSize, q.headSize, 'Q');
-  must('V', 'number of heads', v.heads, k.heads, 'K');
-  must('V', 'length', v.length, k.length, 'K');
+  require(rank === 3 || rank === 4, `Q has rank ${rank}, must be 3 or 4.`);
+  for (const name of ['K', 'V'] as const) {
+    const found = inputs[name]!.dims.length;
+    require(found === rank, `${name} has rank ${found}, must be ${rank}, the rank of Q.`);
+  }
+  const q = readHeads('Q', inputs.Q!, 'q_num_heads', attributes);
+  const k = readHeads('K', inputs.K!, 'kv_num_heads', attributes);
+  require(k.batch === q.batch, `K has batch size ${k.batch}, must be ${q.batch}, the batch size of Q.`);
+  require(k.size === q.size, `K has head size ${k.size}, must be ${q.size}, the head size of Q.`);
+  const v = readHeads('V', inputs.V!, 'kv_num_heads', attributes);
+  require(v.batch === q.batch, `V has batch size ${v.batch}, must be ${q.batch}, the batch size of Q.`);
+  require(v.heads === k.heads, `V has ${v.heads} heads, must have ${k.heads}, as many as K.`);
+  require(v.rows === k.rows, `V has ${v.rows} rows per head, must have ${k.rows}, as many as K.`);
   require(q.heads % k.heads ===
-    0, `Q has ${q.heads} heads; their number must be a multiple of the ${k.heads} heads of K`);
-  const pastLength = checkPast(inputs, [k.batch, k.heads], k.headSize, v.headSize);
+    0, `Q has ${q.heads} heads, must be a multiple of the number of heads of K, which is ${k.heads}.`);
+  const pastLength = checkPast(inputs, k, v);
   return {
     type: inputs.Q!.type as ElementType,
     rank,
     batch: q.batch,
     queryHeads: q.heads,
     kvHeads: k.heads,
-    queryLength: q.length,
-    keyLength: pastLength + k.length,
+    queryLength: q.rows,
+    keyLength: pastLength + k.rows,
     pastLength,
-    headSize: q.headSize,
-    valueHeadSize: v.headSize,
+    headSize: q.size,
+    valueHeadSize: v.size,
   };
 }
 
-interface HeadsFirst {
+interface HeadLayout {
   batch: number;
   heads: number;
-  length: number;
-  headSize: number;
+  rows: number;
+  size: number;
 }
 
-/** Reads the sizes of [B,H,N,D], or of [B,N,H*D] with the help of the attribute that gives H. */
-function headsFirst(
-  name: InputName,
-  tensor: Tensor,
-  attribute: AttributeSpec['name'],
-  attributeHeads: number | undefined,
-): HeadsFirst {
-  const { dims } = tensor;
+/** Reads [B,H,N,D], or [B,N,H*D] with the help of the attribute that gives H. */
+function readHeads(
+  name: 'Q' | 'K' | 'V',
+  { dims }: Tensor,
+  headsName: 'q_num_heads' | 'kv_num_heads',
+  attributes: Attributes,
+): HeadLayout {
+  const given = attributes[headsName];
   const [batch = 0, first = 0, second = 0, last = 0] = dims;
+  let layout: HeadLayout;
   if (dims.length === 4) {
-    require(first >= 1, `${name} has shape ${shape(tensor)}; its number of heads must be 1 or more`);
-    require(last >= 1, `${name} has shape ${shape(tensor)}; its head size must be 1 or more`);
-    require(attributeHeads === undefined ||
-      attributeHeads ===
-        first, `${attribute} is ${attributeHeads}; it must be ${first}, the number of heads of ${name}`);
-    return { batch, heads: first, length: second, headSize: last };
+    require(given === undefined ||
+      given ===
+        first, `${headsName} is ${given}, must be ${first}, the number of heads of ${name}, or be left out.`);
+    layout = { batch, heads: first, rows: second, size: last };
+  } else {
+    require(given !== undefined, `${headsName} is missing, must be given when ${name} has rank 3.`);
+    require(second % given ===
+      0, `${name} has last dimension ${second}, must be a multiple of ${headsName}, which is ${given}.`);
+    layout = { batch, heads: given, rows: first, size: second / given };
   }
-  require(attributeHeads !== undefined, `${attribute} is missing; ${name} of rank 3 needs it`);
-  require(second >= 1 &&
-    second % attributeHeads ===
-      0, `${name} has shape ${shape(tensor)}; its last dimension must be a multiple of ${attribute}, ${attributeHeads}`);
-  return { batch, heads: attributeHeads, length: first, headSize: second / attributeHeads };
+  require(layout.heads >= 1, `${name} has 0 heads, must have at least 1.`);
+  require(layout.size >= 1, `${name} has head size 0, must be at least 1.`);
+  return layout;
 }
 
 /** Returns P. */
-function checkPast(
-  { past_key, past_value }: AttentionInputs,
-  batchAndHeads: readonly number[],
-  headSize: number,
-  valueHeadSize: number,
-): number {
+function checkPast({ past_key, past_value }: AttentionInputs, k: HeadLayout, v: HeadLayout): number {
   if (past_key === undefined && past_value === undefined) return 0;
-  require(past_value !== undefined, 'past_key is given without past_value; both or neither must be given');
-  require(past_key !== undefined, 'past_value is given without past_key; both or neither must be given');
+  require(past_value !== undefined, 'past_value is missing, must be given together with past_key.');
+  require(past_key !== undefined, 'past_key is missing, must be given together with past_value.');
   const pastLength = past_key.dims[2] ?? 0;
-  checkShape('past_key', past_key, [[...batchAndHeads, pastLength, headSize]]);
-  checkShape('past_value', past_value, [[...batchAndHeads, pastLength, valueHeadSize]]);
+  const keyDims = [k.batch, k.heads, pastLength, k.size];
+  require(list(past_key.dims) ===
+    list(
+      keyDims,
+    ), `past_key has shape ${list(past_key.dims)}, must be [${k.batch},${k.heads},past length,${k.size}].`);
+  checkShape('past_value', past_value, [[k.batch, k.heads, pastLength, v.size]]);
   return pastLength;
 }
 
 function checkMask({ attn_mask }: AttentionInputs, sizes: AttentionSizes): void {
   if (attn_mask === undefined) return;
-  const full = [sizes.batch, sizes.queryHeads, sizes.queryLength, sizes.keyLength];
   const { dims } = attn_mask;
-  const aligned = full.slice(4 - dims.length);
-  require(dims.length >= 1 &&
-    dims.length <= 4 &&
-    dims.every(
-      (dim, axis) => dim === 1 || dim === aligned[axis],
-    ), `attn_mask has shape ${shape(attn_mask)}; it must be broadcastable to ${list(full)}`);
+  require(dims.length <= 4, `attn_mask has rank ${dims.length}, must be at most 4.`);
+  const scores = [sizes.batch, sizes.queryHeads, sizes.queryLength, sizes.keyLength];
+  const aligned = scores.slice(4 - dims.length);
+  require(dims.every(
+    (dim, axis) => dim === 1 || dim === aligned[axis],
+  ), `attn_mask has shape ${list(dims)}, must be broadcastable to ${list(scores)} ` +
+    '(batch, heads, query length, key length).');
 }
 
-function checkValidLengths({ nonpad_kv_seqlen }: AttentionInputs, sizes: AttentionSizes): void {
-  if (nonpad_kv_seqlen === undefined) return;
-  checkShape('nonpad_kv_seqlen', nonpad_kv_seqlen, [[sizes.batch]]);
-  nonpad_kv_seqlen.data.forEach((length: number | bigint, b: number) =>
+function checkShapeOfValidLengths({ nonpad_kv_seqlen }: AttentionInputs, { batch }: AttentionSizes): void {
+  if (nonpad_kv_seqlen !== undefined) checkShape('nonpad_kv_seqlen', nonpad_kv_seqlen, [[batch]]);
+}
+
+function checkValidLengths({ nonpad_kv_seqlen }: AttentionInputs, { keyLength }: AttentionSizes): void {
+  nonpad_kv_seqlen?.data.forEach((length: number | bigint, b: number) =>
     require(length >= 0 &&
       length <=
-        sizes.keyLength, `nonpad_kv_seqlen[${b}] is ${length}; it must be between 0 and the key length ${sizes.keyLength}`),
+        keyLength, `nonpad_kv_seqlen[${b}] is ${length}, must be from 0 to ${keyLength}, the key length.`),
   );
 }
 
@@ -197,14 +209,13 @@ function checkPerHead(inputs: AttentionInputs, { batch, queryHeads }: AttentionS
   }
 }
 
-function checkShape(name: string, tensor: Tensor, allowed: readonly (readonly number[])[]): void {
+function checkShape(name: string, { dims }: Tensor, allowed: readonly (readonly number[])[]): void {
   require(allowed.some(
-    (dims) => list(dims) === shape(tensor),
-  ), `${name} has shape ${shape(tensor)}; it must be ${allowed.map(list).join(' or ')}`);
+    (each) => list(each) === list(dims),
+  ), `${name} has shape ${list(dims)}, must be ${allowed.map(list).join(' or ')}.`);
 }
 
 const list = (dims: readonly number[]): string => `[${dims.join(',')}]`;
-const shape = (tensor: Tensor): string => list(tensor.dims);
 
 function require(holds: boolean, sentence: string): asserts holds {
   if (!holds) throw new ArgumentError(sentence);
