@@ -1,0 +1,68 @@
+/** Options and result of {@link convert}: what a caller chooses, and the account of what was done. */
+import type { BiasMode } from '../op/schema.js';
+import type { ReasonCode } from './reasons.js';
+import type { Inspection, Site } from './site.js';
+
+/**
+ * - `fuse`: sigmoid sites only, exactly; softmax sites stay.
+ * - `faithful`: softmax sites too, kept within tolerance by `normalize = 1`.
+ * - `paper`: softmax sites become sigmoid with bias -log n, the starting point for fine-tuning.
+ * - `calibrated`: softmax sites become sigmoid with the caller's parameters.
+ */
+export type Mode = 'fuse' | 'faithful' | 'paper' | 'calibrated';
+
+/** Values that override what a mode chooses for one site. Per-head lists hold one number per query head. */
+export interface SiteParameters {
+  readonly bias?: number;
+  readonly biasMode?: BiasMode;
+  readonly normalize?: boolean;
+  readonly headBias?: readonly number[];
+  readonly headScale?: readonly number[];
+  readonly headGain?: readonly number[];
+}
+
+export interface ConvertOptions {
+  readonly mode: Mode;
+  /** By site name, or one function for all. Applied to softmax and fused sites only. */
+  readonly parameters?:
+    Readonly<Record<string, SiteParameters>> | ((site: Site) => SiteParameters | undefined);
+  /** Leave out the sites for which this is false. */
+  readonly sites?: (site: Site) => boolean;
+  /** Leave the portable function body out of the model (it then needs a runtime with the operator). */
+  readonly withoutFunction?: boolean;
+}
+
+/** One replaced site, with the names that connect both models. */
+export interface Replacement {
+  readonly site: Site;
+  /** Name of the new SigmoidAttention node. */
+  readonly node: string;
+  /** The value with the same meaning in both models: the site's result after reshaping. */
+  readonly output: { readonly original: string; readonly converted: string };
+  /** The operator's inputs in the converted model by schema name, where present. */
+  readonly inputs: Readonly<Record<string, string>>;
+  readonly attributes: Readonly<Record<string, number | string>>;
+  /** Nodes of the original that are gone. */
+  readonly removed: readonly string[];
+  /** Nodes of the converted model that feed or follow the operator and are new. */
+  readonly added: readonly string[];
+}
+
+export interface Refusal {
+  readonly site: Site;
+  readonly name: string;
+  readonly reason: ReasonCode;
+  readonly detail: string;
+}
+
+export interface Conversion {
+  readonly inspection: Inspection;
+  readonly replaced: readonly Replacement[];
+  readonly refused: readonly Refusal[];
+  /** The new file in order; spans of the source are yielded without being joined, so large files stream. */
+  pieces(): Iterable<Uint8Array>;
+  /** Size of the new file in bytes. */
+  readonly size: number;
+  /** The new file as one array. */
+  toBytes(): Uint8Array;
+}

@@ -1,0 +1,69 @@
+/** Reads one ONNX TensorProto file, as the ONNX test-data layout stores inputs (`test_data_set_0/input_0.pb`). */
+import { onnx } from 'onnx-proto';
+import { elementCount, sampleFromBytes, zeros, type Sample, type SampleType } from './tensor.js';
+
+const { DataType } = onnx.TensorProto;
+
+const TYPES: Readonly<Record<number, SampleType>> = {
+  [DataType.FLOAT]: 'float32',
+  [DataType.DOUBLE]: 'float64',
+  [DataType.FLOAT16]: 'float16',
+  [DataType.INT8]: 'int8',
+  [DataType.UINT8]: 'uint8',
+  [DataType.INT16]: 'int16',
+  [DataType.UINT16]: 'uint16',
+  [DataType.INT32]: 'int32',
+  [DataType.UINT32]: 'uint32',
+  [DataType.INT64]: 'int64',
+  [DataType.UINT64]: 'uint64',
+  [DataType.BOOL]: 'bool',
+};
+
+/** @param file what errors call the tensor. The tensor's own name may be empty. */
+export function parseTensorProto(bytes: Uint8Array, file: string): { name: string; tensor: Sample } {
+  let proto: onnx.TensorProto;
+  try {
+    proto = onnx.TensorProto.decode(bytes);
+  } catch (error) {
+    throw new Error(`${file}: not an ONNX tensor (${(error as Error).message})`, { cause: error });
+  }
+  const type = TYPES[proto.dataType];
+  if (!type) throw new Error(`${file}: element type ${proto.dataType} is not supported as sample data`);
+  const dims = proto.dims.map(Number);
+  if (proto.rawData.length > 0) {
+    try {
+      return { name: proto.name, tensor: sampleFromBytes(type, dims, proto.rawData) };
+    } catch (error) {
+      throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+  const tensor = zeros(type, dims);
+  const values = valuesOf(proto, type);
+  if (values.length !== elementCount(dims)) {
+    throw new Error(
+      `${file}: [${dims.join(', ')}] needs ${elementCount(dims)} values, found ${values.length}`,
+    );
+  }
+  if (tensor.data instanceof BigInt64Array || tensor.data instanceof BigUint64Array) {
+    for (const [i, value] of values.entries()) tensor.data[i] = BigInt(value.toString());
+  } else {
+    for (const [i, value] of values.entries()) tensor.data[i] = Number(value);
+  }
+  return { name: proto.name, tensor };
+}
+
+function valuesOf(proto: onnx.TensorProto, type: SampleType): readonly (number | { toString(): string })[] {
+  switch (type) {
+    case 'float32':
+      return proto.floatData;
+    case 'float64':
+      return proto.doubleData;
+    case 'int64':
+      return proto.int64Data;
+    case 'uint32':
+    case 'uint64':
+      return proto.uint64Data;
+    default:
+      return proto.int32Data;
+  }
+}
