@@ -55,7 +55,7 @@ export function parseNpy(bytes: Uint8Array, name: string): Sample {
 }
 
 function swapBytes(bytes: Uint8Array, width: number): Uint8Array {
-  const swapped = bytes.slice();
+  const swapped = Uint8Array.from(bytes);
   for (let at = 0; at < swapped.length; at += width) swapped.subarray(at, at + width).reverse();
   return swapped;
 }

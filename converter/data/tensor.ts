@@ -50,7 +50,7 @@ export function sampleFromBytes(type: SampleType, dims: readonly number[], bytes
   if (bytes.byteLength !== expected) {
     throw new Error(`${type} [${dims.join(', ')}] needs ${expected} bytes, found ${bytes.byteLength}`);
   }
-  return { type, dims, data: new ARRAYS[type](bytes.slice().buffer) };
+  return { type, dims, data: new ARRAYS[type](Uint8Array.from(bytes).buffer) };
 }
 
 /** A tensor of zeros. */
