@@ -1,7 +1,9 @@
-// One attention call, described in plain C: what the argument checker fills in and every kernel (CPU, CUDA) reads.
+// One attention call, described in plain C: what the argument checker fills in and every kernel (CPU, CUDA)
+// reads.
 //
-// Meaning, shapes and defaults are those of docs/operator.md. All checks have been made by the time a kernel sees a
-// problem: kernels trust it. Strides count elements, not bytes; the innermost dimension of Q, K, V and Y is dense.
+// Meaning, shapes and defaults are those of docs/operator.md. All checks have been made by the time a kernel
+// sees a problem: kernels trust it. Strides count elements, not bytes; the innermost dimension of Q, K, V and
+// Y is dense.
 #pragma once
 
 #include <stdint.h>
@@ -36,7 +38,7 @@ typedef struct {
   const void *q, *k, *v;  // k and v hold key_length - past_length rows
   SaStrides q_strides, k_strides, v_strides;
 
-  const void *past_key, *past_value;  // [B, Hkv, P, D] and [B, Hkv, P, Dv], dense; null without a past
+  const void *past_key, *past_value;  // [B, Hkv, P, D] and [B, Hkv, P, Dv], dense; null only without a past
   void *present_key, *present_value;  // [B, Hkv, Nk, D] and [B, Hkv, Nk, Dv], dense; null when not asked for
 
   SaMaskType mask_type;
@@ -44,13 +46,14 @@ typedef struct {
   int64_t mask_strides[4];  // of [B, Hq, Nq, Nk]; 0 where broadcast
 
   const int64_t* nonpad_kv_seqlen;  // [B] or null
-  int64_t row_offset;               // the operator's offset; unused when nonpad_kv_seqlen is given (then nonpad[b] - Nq)
+  int64_t row_offset;  // the operator's offset; with nonpad_kv_seqlen and no past_key it is nonpad[b] - Nq
+                       // instead
 
-  const float* head_bias;           // null, or read at b * head_bias_batch_stride + h
-  int64_t head_bias_batch_stride;   // 0 for [Hq], Hq for [B, Hq]
-  const float* head_scale;          // null or [Hq]
-  const float* head_gain;           // null or [Hq]
-  const float* alibi_slopes;        // null, or read at b * alibi_batch_stride + h
+  const float* head_bias;          // null, or read at b * head_bias_batch_stride + h
+  int64_t head_bias_batch_stride;  // 0 for [Hq], Hq for [B, Hq]
+  const float* head_scale;         // null or [Hq]
+  const float* head_gain;          // null or [Hq]
+  const float* alibi_slopes;       // null, or read at b * alibi_batch_stride + h
   int64_t alibi_batch_stride;
 
   float scale, bias, softcap;  // softcap 0: none
