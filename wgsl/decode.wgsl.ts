@@ -1,0 +1,174 @@
+/**
+ * Attention of a few query rows: bound by reading K and V, which every workgroup reads once for all rows that share a kv
+ * head. The keys are split over workgroups; sigmoid weights are simply added, so that the parts need no rescaling.
+ */
+
+import { type ElementLayout, list, unroll } from './shader.js';
+import { attentionInterface } from './score.wgsl.js';
+
+export interface DecodeTile {
+  /** Invocations; a multiple of 32. */
+  readonly threads: number;
+  /** Rows of a workgroup: query rows times query heads of one kv head; 1, 2, 4 or 8. */
+  readonly rows: number;
+}
+
+/** Neighbouring invocations that share the dot products of a key. */
+const TEAM = 8;
+/** Neighbouring invocations that read a row of V. */
+const VALUE_LANES = 32;
+/** Keys times rows that go through workgroup memory at a time. */
+const TILE_WEIGHTS = 128;
+/** The largest head size of Q and K: their rows lie in workgroup memory. */
+export const DECODE_MAX_HEAD_SIZE = 256;
+
+/** Value columns of a workgroup, its workgroup memory in bytes, and the granularity of a split in keys. */
+export function decodeExtent(tile: DecodeTile): {
+  valueColumns: number;
+  workgroupBytes: number;
+  tileKeys: number;
+} {
+  const queries = tile.rows * DECODE_MAX_HEAD_SIZE * 4;
+  const partials = TILE_WEIGHTS * (TEAM + 1) * 4;
+  return {
+    valueColumns: 4 * VALUE_LANES,
+    workgroupBytes: queries + Math.max(partials, 16 * tile.threads) + TILE_WEIGHTS * 4,
+    tileKeys: TILE_WEIGHTS / tile.rows,
+  };
+}
+
+/** The whole shader; its entry point is `decode`, its grid (row tiles, kv heads * value tiles, batch * splits). */
+export function decodeShader(layout: ElementLayout, tile: DecodeTile, partial: boolean): string {
+  const { threads, rows } = tile;
+  const eachRow = (piece: (r: number) => string): string => unroll(rows, piece);
+  const scratch = Math.max(TILE_WEIGHTS * (TEAM + 1), 4 * threads);
+  return /* wgsl */ `${attentionInterface(layout, partial)}
+const THREADS = ${threads}u;
+const ROWS = ${rows}u;
+const TEAM = ${TEAM}u;
+const TEAMS = THREADS / TEAM;
+const VALUE_LANES = ${VALUE_LANES}u;
+const VALUE_GROUPS = THREADS / VALUE_LANES;
+const TILE_KEYS = ${TILE_WEIGHTS / rows}u;
+const MAX_DEPTH = ${DECODE_MAX_HEAD_SIZE / 4}u;
+
+var<workgroup> queries: array<vec4f, ${(rows * DECODE_MAX_HEAD_SIZE) / 4}>;
+// Partial dot products as [key][row][team member], later partial sums of Y as [value group][lane][4].
+var<workgroup> scratch: array<f32, ${scratch}>;
+var<workgroup> tile_weights: array<f32, ${TILE_WEIGHTS}>;
+
+@compute @workgroup_size(THREADS)
+fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let b = problem.first_batch + group.z / problem.splits;
+  let split = group.z % problem.splits;
+  let hkv = problem.first_head + group.y % problem.head_count;
+  let first_vector = group.y / problem.head_count * VALUE_LANES;
+  // Row r of the kv head is query row r % count of its query head r / count.
+  let count = problem.row_end - problem.row_begin;
+  let all_rows = count * problem.group;
+  let first_row = group.x * ROWS;
+  let depth_vectors = (problem.head_size + 3u) / 4u;
+
+  // The keys that some row sees, and this split's share of them.
+  var low = i32(problem.key_end);
+  var high = i32(problem.key_begin);
+  for (var r = first_row; r < min(first_row + ROWS, all_rows); r++) {
+    let h = hkv * problem.group + r / count;
+    let row = row_of(head_of(b, h), b, h, problem.row_begin + r % count);
+    low = min(low, row.first);
+    high = max(high, row.last + 1);
+  }
+  let key_low = max(problem.key_begin, u32(low));
+  let key_high = max(min(problem.key_end, u32(high)), key_low);
+  let tiles = (key_high - key_low + TILE_KEYS - 1u) / TILE_KEYS;
+  let share = (tiles + problem.splits - 1u) / problem.splits * TILE_KEYS;
+  let key_begin = key_low + split * share;
+  let key_end = min(key_begin + share, key_high);
+
+  for (var t = thread; t < ROWS * depth_vectors; t += THREADS) {
+    let r = first_row + t / depth_vectors;
+    let h = hkv * problem.group + r / count;
+    if (r < all_rows) {
+      queries[t / depth_vectors * MAX_DEPTH + t % depth_vectors] =
+        head_of(b, h).scale * read_q(start_of(problem.q, b, h, problem.row_begin + r % count), t % depth_vectors);
+    }
+  }
+
+  // The row whose weights this invocation computes: 4 keys of it at a time.
+  let weight_row = thread % ROWS;
+  let my_row = min(first_row + weight_row, all_rows - 1u);
+  let my_h = hkv * problem.group + my_row / count;
+  let my_head = head_of(b, my_h);
+  var row = row_of(my_head, b, my_h, problem.row_begin + my_row % count);
+  row.last = min(row.last, i32(key_end) - 1);
+  var weight_sum = 0.0;
+
+  let member = thread % TEAM;
+  let lane = thread % VALUE_LANES;
+  let column = first_vector + lane;
+  ${eachRow((r) => `var o${r} = vec4f();`)}
+  workgroupBarrier();
+
+  for (var tile_key = key_begin; tile_key < key_end; tile_key += TILE_KEYS) {
+    let tile_end = min(TILE_KEYS, key_end - tile_key);
+    for (var key = thread / TEAM; key < tile_end; key += TEAMS) {
+      ${eachRow((r) => `var s${r} = 0.0;`)}
+      for (var d4 = member; d4 < depth_vectors; d4 += TEAM) {
+        let x = read_key(b, hkv, tile_key + key, d4);
+        ${eachRow((r) => `s${r} += dot(queries[${r}u * MAX_DEPTH + d4], x);`)}
+      }
+      ${eachRow((r) => `scratch[(key * ROWS + ${r}u) * (TEAM + 1u) + member] = s${r};`)}
+    }
+    workgroupBarrier();
+    for (var t = thread; t < TILE_KEYS / 4u * ROWS; t += THREADS) {
+      let key = t / ROWS * 4u;
+      var s = vec4f();
+      for (var e = 0u; e < 4u; e++) {
+        let at = ((key + e) * ROWS + weight_row) * (TEAM + 1u);
+        s[e] = ${list(TEAM, (n) => `scratch[at + ${n}u]`).replaceAll(',', ' +')};
+      }
+      let w = weights(s, row, my_head.slope, vec4i(i32(tile_key + key)) + vec4i(0, 1, 2, 3));
+      weight_sum += dot(w, vec4f(1.0));
+      for (var e = 0u; e < 4u; e++) { tile_weights[(key + e) * ROWS + weight_row] = w[e]; }
+    }
+    workgroupBarrier();
+    if (column < value_columns()) {
+      for (var key = thread / VALUE_LANES; key < tile_end; key += VALUE_GROUPS) {
+        let x = read_value(b, hkv, tile_key + key, column);
+        // A key of weight 0 takes no part, not even when its value is NaN.
+        ${eachRow((r) => `let w${r} = tile_weights[key * ROWS + ${r}u]; if (w${r} != 0.0) { o${r} += w${r} * x; }`)}
+      }
+    }
+  }
+
+  // The parts of the value groups are added by the first lanes, which also write.
+  var totals: array<f32, ROWS>;
+  if (NORMALIZE) {
+    workgroupBarrier();
+    scratch[thread] = weight_sum;
+    workgroupBarrier();
+    for (var n = 0u; n < THREADS; n++) { totals[n % ROWS] += scratch[n]; }
+  }
+  ${eachRow(
+    (r) => `workgroupBarrier();
+  ${unroll(4, (e) => `scratch[thread * 4u + ${e}u] = o${r}[${e}];`)}
+  workgroupBarrier();
+  if (thread < VALUE_LANES && first_row + ${r}u < all_rows) {
+    let r = first_row + ${r}u;
+    let h = hkv * problem.group + r / count;
+    let at = start_of(problem.out, b, h, problem.row_begin + r % count)${partial ? ' + (problem.split_offset + split) * problem.split_stride' : ''};
+    var total = vec4f();
+    for (var n = lane; n < THREADS; n += VALUE_LANES) {
+      total += vec4f(${list(4, (e) => `scratch[n * 4u + ${e}u]`)});
+    }
+    ${
+      partial
+        ? `let factor = 1.0; if (lane == 0u && first_vector == 0u) { write_out(at, value_columns(), vec4f(totals[${r}])); }`
+        : `var factor = head_of(b, h).gain; if (NORMALIZE) { factor = select(factor / totals[${r}], 0.0, totals[${r}] == 0.0); }`
+    }
+    if (column < value_columns()) { write_out(at, column, factor * total); }
+  }`,
+  )}
+}
+`;
+}

@@ -1,0 +1,465 @@
+/** Encodes the dispatches of one checked call: heads, attention by slices, the sum of partial results, present rows. */
+
+import type { AttentionSizes } from '../op/constraints.js';
+import type { Attributes, InputName } from '../op/schema.js';
+import { sizeOf } from '../op/tensor.js';
+import type { KernelOptions } from './attention.js';
+import {
+  bindElements,
+  type Binding,
+  maskRows,
+  NO_STRIDES,
+  partialBinding,
+  type Rows,
+  rowsOf,
+} from './bindings.js';
+import { decodeExtent, decodeShader } from './decode.wgsl.js';
+import {
+  type BindingLimits,
+  elementRange,
+  lengthOf,
+  partsOfKeys,
+  queryHeadsOf,
+  type Range,
+  type Slice,
+  sliceCall,
+  type SlicedTensor,
+} from './plan.js';
+import { prefillExtent, prefillShader } from './prefill.wgsl.js';
+import type { DeviceResources, PipelineDescription } from './resources.js';
+import { appendShader, combineShader, HEADS_SHADER, ROW_KERNEL_THREADS } from './rows.wgsl.js';
+import type { ElementLayout } from './shader.js';
+import { BYTES_PER_ELEMENT, type GpuInputs, type GpuOutputs, type GpuTensor } from './tensor.js';
+import { encodeProblem, type ProblemFields } from './uniform.js';
+import { chooseVariant, type Variant } from './variants.js';
+
+export interface CheckedCall {
+  readonly inputs: GpuInputs;
+  readonly outputs: GpuOutputs;
+  readonly attributes: Attributes;
+  readonly sizes: AttentionSizes;
+}
+
+const HEAD_BYTES = 32;
+/** Larger than any distance between a row and a key. */
+const UNBOUNDED = 0x3fffffff;
+const MASK_KINDS = { bool: 1, float: 2, float16: 3, int64: 0 } as const;
+/** In the order of the bindings of the kernel that gathers them. */
+const PER_HEAD_INPUTS = [
+  'nonpad_kv_seqlen',
+  'head_bias',
+  'head_scale',
+  'head_gain',
+  'alibi_slopes',
+] as const satisfies readonly InputName[];
+
+export class DispatchEncoder {
+  readonly #device: GPUDevice;
+  readonly #resources: DeviceResources;
+  readonly #options: KernelOptions;
+  readonly #call: CheckedCall;
+  readonly #layout: ElementLayout;
+  readonly #q: Rows;
+  readonly #k: Rows;
+  readonly #v: Rows;
+  readonly #pastKey: Rows | undefined;
+  readonly #pastValue: Rows | undefined;
+  readonly #mask: Rows | undefined;
+  readonly #maskColumn: number;
+  readonly #out: Rows;
+  readonly #heads: GPUBuffer | undefined;
+  readonly #common: ProblemFields;
+
+  constructor(device: GPUDevice, resources: DeviceResources, options: KernelOptions, call: CheckedCall) {
+    this.#device = device;
+    this.#resources = resources;
+    this.#options = options;
+    this.#call = call;
+    const { inputs, outputs, sizes } = call;
+    const { queryHeads, kvHeads, queryLength, keyLength, pastLength, headSize, valueHeadSize } = sizes;
+    this.#layout = elementLayout(call);
+    this.#q = rowsOf(inputs.Q!, queryHeads, queryLength, headSize);
+    this.#k = rowsOf(inputs.K!, kvHeads, keyLength - pastLength, headSize);
+    this.#v = rowsOf(inputs.V!, kvHeads, keyLength - pastLength, valueHeadSize);
+    if (pastLength > 0) {
+      this.#pastKey = rowsOf(inputs.past_key!, kvHeads, pastLength, headSize);
+      this.#pastValue = rowsOf(inputs.past_value!, kvHeads, pastLength, valueHeadSize);
+    }
+    this.#out = rowsOf(outputs.Y, queryHeads, queryLength, valueHeadSize);
+    const mask = inputs.attn_mask === undefined ? undefined : maskRows(inputs.attn_mask, keyLength);
+    this.#mask = mask?.rows;
+    this.#maskColumn = mask?.column ?? 0;
+    const perHead = PER_HEAD_INPUTS.some((name) => inputs[name] !== undefined);
+    this.#heads = perHead
+      ? resources.scratch('per-head parameters', HEAD_BYTES * sizes.batch * queryHeads)
+      : undefined;
+    this.#common = commonFields(call);
+  }
+
+  encode(encoder: GPUCommandEncoder): void {
+    const { outputs, sizes } = this.#call;
+    const { batch, queryLength, keyLength } = sizes;
+    if (batch === 0) return;
+    const hasRows = queryLength > 0 && sizeOf(outputs.Y.dims) > 0;
+    if (hasRows && keyLength === 0) {
+      const bytes = Math.ceil((sizeOf(outputs.Y.dims) * BYTES_PER_ELEMENT[outputs.Y.type]) / 4) * 4;
+      encoder.clearBuffer(outputs.Y.buffer, outputs.Y.offset ?? 0, bytes);
+    }
+    if (keyLength === 0) return;
+    const pass = encoder.beginComputePass({ label: 'SigmoidAttention' });
+    if (hasRows) this.#attend(pass);
+    if (outputs.present_key !== undefined) this.#append(pass, this.#k, this.#pastKey, outputs.present_key);
+    if (outputs.present_value !== undefined)
+      this.#append(pass, this.#v, this.#pastValue, outputs.present_value);
+    pass.end();
+  }
+
+  #attend(pass: GPUComputePassEncoder): void {
+    const { sizes } = this.#call;
+    const { kvHeads, queryHeads, valueHeadSize } = sizes;
+    if (this.#heads !== undefined) this.#gatherHeads(pass, this.#heads);
+    const variant = chooseVariant(sizes, {
+      workgroupBytes: this.#options.maxWorkgroupBytes ?? this.#device.limits.maxComputeWorkgroupStorageSize,
+      invocations: this.#device.limits.maxComputeInvocationsPerWorkgroup,
+    });
+    const slices = sliceCall(
+      {
+        ...sizes,
+        group: queryHeads / kvHeads,
+        tensors: sliced([
+          [this.#q, 'query', 'rows'],
+          [this.#out, 'query', 'rows'],
+          [this.#mask, 'query', 'rows'],
+          [this.#k, 'kv', 'fresh'],
+          [this.#v, 'kv', 'fresh'],
+          [this.#pastKey, 'kv', 'past'],
+          [this.#pastValue, 'kv', 'past'],
+        ]),
+        partialRowBytes: 16 * (Math.ceil(valueHeadSize / 4) + 1),
+        splits: variant.splits,
+      },
+      this.#bindingLimits,
+    );
+    for (const slice of slices) this.#attendSlice(pass, variant, slice);
+  }
+
+  get #bindingLimits(): BindingLimits {
+    const { maxStorageBufferBindingSize, minStorageBufferOffsetAlignment } = this.#device.limits;
+    return {
+      maxBytes: this.#options.maxBindingBytes ?? maxStorageBufferBindingSize,
+      alignment: minStorageBufferOffsetAlignment,
+    };
+  }
+
+  #attendSlice(pass: GPUComputePassEncoder, variant: Variant, slice: Slice): void {
+    const { sizes, attributes } = this.#call;
+    const { batch, kvHeads, rows, keyChunks } = slice;
+    const group = sizes.queryHeads / sizes.kvHeads;
+    const heads = queryHeadsOf(kvHeads, group);
+    const valueVectors = Math.ceil(sizes.valueHeadSize / 4);
+    const partialRow = 4 * (valueVectors + 1);
+    const splits = keyChunks.length * variant.splits;
+    const sliceRows = lengthOf(batch) * lengthOf(heads) * lengthOf(rows);
+    const partial = splits > 1;
+    const parts = partial
+      ? this.#resources.scratch('partial sums', 4 * splits * sliceRows * partialRow)
+      : undefined;
+    const q = this.#bind(this.#q, batch, heads, rows);
+    const y = this.#bind(this.#out, batch, heads, rows);
+    const mask = this.#bind(this.#mask, batch, heads, rows);
+    const pipeline = this.#resources.pipeline(this.#attentionPipeline(variant, partial));
+    const common: ProblemFields = {
+      ...this.#common,
+      first_batch: batch.begin,
+      first_head: variant.kernel === 'decode' ? kvHeads.begin : heads.begin,
+      head_count: lengthOf(variant.kernel === 'decode' ? kvHeads : heads),
+      row_begin: rows.begin,
+      row_end: rows.end,
+    };
+    keyChunks.forEach((keys, chunk) => {
+      const { past, fresh } = partsOfKeys(keys, sizes.pastLength);
+      const k = this.#bind(this.#k, batch, kvHeads, fresh);
+      const v = this.#bind(this.#v, batch, kvHeads, fresh);
+      const pastKey = this.#bind(this.#pastKey, batch, kvHeads, past);
+      const pastValue = this.#bind(this.#pastValue, batch, kvHeads, past);
+      const out = parts === undefined ? y : partialBinding(parts, batch, heads, rows, partialRow);
+      this.#dispatch(
+        pass,
+        pipeline,
+        {
+          ...common,
+          q: q.strides,
+          k: k.strides,
+          v: v.strides,
+          past_key: pastKey.strides,
+          past_value: pastValue.strides,
+          mask: mask.strides,
+          mask_column: this.#maskColumn,
+          out: out.strides,
+          key_begin: keys.begin,
+          key_end: keys.end,
+          splits: variant.splits,
+          split_offset: chunk * variant.splits,
+          split_stride: sliceRows * partialRow,
+        },
+        [q, k, v, pastKey, pastValue, mask, this.#headsBinding, out],
+        this.#attentionGrid(variant, slice),
+      );
+    });
+    if (parts === undefined) return;
+    const combine = this.#resources.pipeline({
+      code: () => combineShader(this.#layout),
+      codeKey: `combine ${layoutKey(this.#layout)}`,
+      entryPoint: 'combine',
+      constants: { NORMALIZE: attributes.normalize ?? false, PER_HEAD: this.#heads !== undefined },
+    });
+    this.#dispatch(
+      pass,
+      combine,
+      {
+        ...common,
+        first_head: heads.begin,
+        head_count: lengthOf(heads),
+        out: y.strides,
+        splits,
+        rows: sliceRows,
+      },
+      [partialBinding(parts, batch, heads, rows, partialRow), this.#headsBinding, y],
+      this.#flatGrid(sliceRows * valueVectors),
+    );
+  }
+
+  #attentionPipeline(variant: Variant, partial: boolean): PipelineDescription {
+    const { attributes, inputs, sizes } = this.#call;
+    const { kernel, tile } = variant;
+    const constants = {
+      HAS_PAST: sizes.pastLength > 0,
+      PER_HEAD: this.#heads !== undefined,
+      MASK: inputs.attn_mask === undefined ? 0 : MASK_KINDS[inputs.attn_mask.type],
+      WINDOWED: isWindowed(attributes),
+      ALIBI: inputs.alibi_slopes !== undefined,
+      SOFTCAP: (attributes.softcap ?? 0) > 0,
+      BIAS_BY_VISIBLE: attributes.bias_mode === 'neg_log_visible',
+      NORMALIZE: attributes.normalize ?? false,
+    };
+    return {
+      code: () =>
+        kernel === 'decode'
+          ? decodeShader(this.#layout, tile, partial)
+          : prefillShader(this.#layout, tile, partial),
+      codeKey: `${kernel} ${layoutKey(this.#layout)} ${Object.values(tile).join(',')} ${partial ? 'partial' : 'whole'}`,
+      entryPoint: kernel,
+      constants,
+    };
+  }
+
+  #attentionGrid({ kernel, tile, splits }: Variant, slice: Slice): [number, number, number] {
+    const { queryHeads, kvHeads, valueHeadSize } = this.#call.sizes;
+    const depth = lengthOf(slice.batch) * splits;
+    const group = queryHeads / kvHeads;
+    if (kernel === 'decode') {
+      const valueTiles = Math.ceil(valueHeadSize / decodeExtent(tile).valueColumns);
+      return [
+        Math.ceil((lengthOf(slice.rows) * group) / tile.rows),
+        lengthOf(slice.kvHeads) * valueTiles,
+        depth,
+      ];
+    }
+    const extent = prefillExtent(tile);
+    const valueTiles = Math.ceil(valueHeadSize / extent.valueColumns);
+    return [
+      Math.ceil(lengthOf(slice.rows) / extent.rows),
+      lengthOf(slice.kvHeads) * group * valueTiles,
+      depth,
+    ];
+  }
+
+  /** A grid of at least `invocations`, two-dimensional where one dimension is too small. */
+  #flatGrid(invocations: number): [number, number, number] {
+    const groups = Math.ceil(invocations / ROW_KERNEL_THREADS);
+    const x = Math.min(groups, this.#device.limits.maxComputeWorkgroupsPerDimension);
+    return [x, Math.ceil(groups / x), 1];
+  }
+
+  #gatherHeads(pass: GPUComputePassEncoder, heads: GPUBuffer): void {
+    const { inputs, sizes, attributes } = this.#call;
+    const pipeline = this.#resources.pipeline({
+      code: () => HEADS_SHADER,
+      codeKey: 'heads',
+      entryPoint: 'gather_heads',
+      constants: {
+        HAS_NONPAD: inputs.nonpad_kv_seqlen !== undefined,
+        HAS_HEAD_BIAS: inputs.head_bias !== undefined,
+        HAS_HEAD_SCALE: inputs.head_scale !== undefined,
+        HAS_HEAD_GAIN: inputs.head_gain !== undefined,
+        ALIBI: inputs.alibi_slopes !== undefined,
+        OFFSET_BY_NONPAD: inputs.past_key === undefined,
+        BIAS_BY_VALID: attributes.bias_mode === 'neg_log_valid',
+      },
+    });
+    const rows = sizes.batch * sizes.queryHeads;
+    this.#dispatch(
+      pass,
+      pipeline,
+      {
+        ...this.#common,
+        rows,
+        head_bias_stride: inputs.head_bias?.dims.length === 2 ? sizes.queryHeads : 0,
+        alibi_stride: inputs.alibi_slopes?.dims.length === 2 ? sizes.queryHeads : 0,
+      },
+      [
+        ...PER_HEAD_INPUTS.map((name) => this.#bindWhole(inputs[name])),
+        { resource: { buffer: heads }, strides: NO_STRIDES },
+      ],
+      this.#flatGrid(rows),
+    );
+  }
+
+  /** present = past and after it the new rows; in pieces of batch entries and heads where a binding is too large. */
+  #append(pass: GPUComputePassEncoder, fresh: Rows, past: Rows | undefined, present: GpuTensor): void {
+    const { kvHeads, keyLength, pastLength } = this.#call.sizes;
+    const size = fresh.size;
+    if (sizeOf(present.dims) === 0) return;
+    const out = rowsOf(present, kvHeads, keyLength, size);
+    const pipeline = this.#resources.pipeline({
+      code: () => appendShader(this.#layout),
+      codeKey: `append ${layoutKey(this.#layout)}`,
+      entryPoint: 'append',
+      constants: { HAS_PAST: pastLength > 0 },
+    });
+    const slices = sliceCall(
+      {
+        ...this.#call.sizes,
+        group: 1,
+        queryLength: 1,
+        tensors: sliced([
+          [fresh, 'kv', 'fresh'],
+          [past, 'kv', 'past'],
+          [out, 'kv', 'keys'],
+        ]),
+        partialRowBytes: 0,
+        splits: 1,
+      },
+      this.#bindingLimits,
+    );
+    for (const { batch, kvHeads: heads, keyChunks } of slices) {
+      for (const keys of keyChunks) {
+        const parts = partsOfKeys(keys, pastLength);
+        const from = this.#bind(fresh, batch, heads, parts.fresh);
+        const fromPast = this.#bind(past, batch, heads, parts.past);
+        const to = this.#bind(out, batch, heads, keys);
+        const rows = lengthOf(batch) * lengthOf(heads) * lengthOf(keys);
+        this.#dispatch(
+          pass,
+          pipeline,
+          {
+            k: from.strides,
+            past_key: fromPast.strides,
+            out: to.strides,
+            past_length: pastLength,
+            head_size: size,
+            first_batch: batch.begin,
+            first_head: heads.begin,
+            head_count: lengthOf(heads),
+            key_begin: keys.begin,
+            key_end: keys.end,
+            rows,
+          },
+          [from, fromPast, to],
+          this.#flatGrid(rows * Math.ceil(size / 4)),
+        );
+      }
+    }
+  }
+
+  get #headsBinding(): Binding {
+    return { resource: { buffer: this.#heads ?? this.#resources.absent }, strides: NO_STRIDES };
+  }
+
+  #bindWhole(tensor: GpuTensor | undefined): Binding {
+    return tensor === undefined
+      ? this.#absent
+      : this.#bindElements(tensor, { begin: 0, end: sizeOf(tensor.dims) });
+  }
+
+  #bind(rows: Rows | undefined, b: Range, h: Range, n: Range): Binding {
+    if (rows === undefined) return this.#absent;
+    const { batch, head, row, tensor } = rows;
+    const bound = this.#bindElements(tensor, elementRange(rows, b, h, n));
+    return { ...bound, strides: { ...bound.strides, batch, head, row } };
+  }
+
+  #bindElements(tensor: GpuTensor, elements: Range): Binding {
+    if (lengthOf(elements) === 0) return this.#absent;
+    return bindElements(tensor, elements, this.#bindingLimits.alignment);
+  }
+
+  get #absent(): Binding {
+    return { resource: { buffer: this.#resources.absent }, strides: NO_STRIDES };
+  }
+
+  #dispatch(
+    pass: GPUComputePassEncoder,
+    pipeline: GPUComputePipeline,
+    fields: ProblemFields,
+    bindings: readonly Binding[],
+    grid: readonly [number, number, number],
+  ): void {
+    const uniform = this.#resources.uniform(encodeProblem(fields));
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(
+      0,
+      this.#device.createBindGroup({
+        layout: pipeline.getBindGroupLayout(0),
+        entries: [{ buffer: uniform }, ...bindings.map(({ resource }) => resource)].map(
+          (resource, binding) => ({ binding, resource }),
+        ),
+      }),
+    );
+    pass.dispatchWorkgroups(...grid);
+  }
+}
+
+function sliced(
+  tensors: readonly [Rows | undefined, SlicedTensor['heads'], SlicedTensor['along']][],
+): SlicedTensor[] {
+  return tensors.flatMap(([tensor, heads, along]) =>
+    tensor === undefined ? [] : [{ tensor, heads, along }],
+  );
+}
+
+function elementLayout({ inputs, sizes }: CheckedCall): ElementLayout {
+  return {
+    type: inputs.Q!.type === 'float16' ? 'f16' : 'f32',
+    vectors: sizes.headSize % 4 === 0 && sizes.valueHeadSize % 4 === 0,
+  };
+}
+
+const layoutKey = ({ type, vectors }: ElementLayout): string => `${type} ${vectors ? 'vectors' : 'scalars'}`;
+
+function isWindowed({ is_causal, left_window_size = -1, right_window_size = -1 }: Attributes): boolean {
+  return is_causal === true || left_window_size >= 0 || right_window_size >= 0;
+}
+
+/** The fields that are the same for every dispatch of the call. */
+function commonFields({ inputs, attributes, sizes }: CheckedCall): ProblemFields {
+  const { left_window_size = -1, right_window_size = -1, bias = 0, bias_mode = 'none' } = attributes;
+  const right = right_window_size < 0 ? UNBOUNDED : right_window_size;
+  const biasByLength =
+    bias_mode === 'neg_log_total' || (bias_mode === 'neg_log_valid' && inputs.nonpad_kv_seqlen === undefined);
+  return {
+    query_heads: sizes.queryHeads,
+    group: sizes.queryHeads / sizes.kvHeads,
+    query_length: sizes.queryLength,
+    key_length: sizes.keyLength,
+    past_length: sizes.pastLength,
+    head_size: sizes.headSize,
+    value_size: sizes.valueHeadSize,
+    left_window: left_window_size < 0 ? UNBOUNDED : Math.min(left_window_size, UNBOUNDED),
+    right_window: attributes.is_causal ? 0 : Math.min(right, UNBOUNDED),
+    row_offset: sizes.pastLength,
+    scale: attributes.scale ?? 1 / Math.sqrt(sizes.headSize),
+    bias: bias - (biasByLength ? Math.log(sizes.keyLength) : 0),
+    softcap: attributes.softcap ?? 0,
+  };
+}

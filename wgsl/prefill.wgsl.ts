@@ -1,0 +1,247 @@
+/**
+ * Attention of many query rows. A workgroup owns a tile of rows and walks over the keys: a register-tiled product of the
+ * rows with a tile of keys, their weights, and a register-tiled product of the weights with the values. Sigmoid weights
+ * need no running maximum, so that the accumulators are only ever added to.
+ */
+
+import { type ElementLayout, list, unroll } from './shader.js';
+import { attentionInterface } from './score.wgsl.js';
+
+/** The tile of one workgroup of `rowThreads * columnThreads` invocations. */
+export interface PrefillTile {
+  readonly rowThreads: number;
+  readonly columnThreads: number;
+  /** Query rows of an invocation; a multiple of 4. */
+  readonly rows: number;
+  /** Keys of an invocation; a multiple of 4. */
+  readonly keys: number;
+  /** Vectors of 4 value columns of an invocation. */
+  readonly valueVectors: number;
+  /** Vectors of 4 head dimensions of Q and K that are in workgroup memory at a time. */
+  readonly depthVectors: number;
+  /** Values (keys) that are in workgroup memory at a time; divides the keys of the tile. */
+  readonly valueKeys: number;
+}
+
+/** Rows, keys and value columns of a workgroup, and its workgroup memory in bytes. */
+export function prefillExtent(tile: PrefillTile): {
+  rows: number;
+  keys: number;
+  valueColumns: number;
+  workgroupBytes: number;
+} {
+  const rows = tile.rowThreads * tile.rows;
+  const keys = tile.columnThreads * tile.keys;
+  const valueVectors = tile.columnThreads * tile.valueVectors;
+  return { rows, keys, valueColumns: 4 * valueVectors, workgroupBytes: 16 * poolVectors(tile) + 16 };
+}
+
+function poolVectors(tile: PrefillTile): number {
+  const rows = tile.rowThreads * tile.rows;
+  const keys = tile.columnThreads * tile.keys;
+  const scores = tile.depthVectors * (rows + 1) + tile.depthVectors * (keys + 1);
+  const values = (keys * rows) / 4 + tile.valueKeys * tile.columnThreads * tile.valueVectors;
+  const sums = (tile.columnThreads * rows) / 4;
+  return Math.max(scores, values, sums);
+}
+
+/** The whole shader; its entry point is `prefill`, its grid (row tiles, heads * value tiles, batch * splits). */
+export function prefillShader(layout: ElementLayout, tile: PrefillTile, partial: boolean): string {
+  const { rows, keys, valueVectors } = tile;
+  const rowQuads = rows / 4;
+  const keyQuads = keys / 4;
+  const eachRow = (piece: (r: number) => string): string => unroll(rows, piece);
+  const eachScore = (piece: (r: number, m: number) => string): string =>
+    eachRow((r) => unroll(keyQuads, (m) => piece(r, m)));
+  const eachOutput = (piece: (r: number, c: number) => string): string =>
+    eachRow((r) => unroll(valueVectors, (c) => piece(r, c)));
+  const weightsAt = (u: number): string => `pool[(key * ROW_QUADS + ${u}u) * ROW_THREADS + ty]`;
+  return /* wgsl */ `${attentionInterface(layout, partial)}
+const ROW_THREADS = ${tile.rowThreads}u;
+const COLUMN_THREADS = ${tile.columnThreads}u;
+const THREADS = ROW_THREADS * COLUMN_THREADS;
+const ROW_QUADS = ${rowQuads}u;
+const TILE_ROWS = ROW_THREADS * 4u * ROW_QUADS;
+const KEY_QUADS = ${keyQuads}u * COLUMN_THREADS;
+const TILE_KEYS = 4u * KEY_QUADS;
+const DEPTH = ${tile.depthVectors}u;
+const VALUE_KEYS = ${tile.valueKeys}u;
+const VALUE_VECTORS = ${valueVectors}u * COLUMN_THREADS;
+// Odd strides between head dimensions keep the writes of a tile apart in the memory banks.
+const Q_STRIDE = TILE_ROWS + 1u;
+const K_STRIDE = TILE_KEYS + 1u;
+const K_START = DEPTH * Q_STRIDE;
+const VALUE_START = TILE_KEYS * TILE_ROWS / 4u;
+
+// First Q as [d4][row] and K as [d4][d][key4]; then the weights as [key][row4] and V as [key][d4].
+var<workgroup> pool: array<vec4f, ${poolVectors(tile)}>;
+var<workgroup> spoiled: atomic<u32>;
+var<workgroup> again: u32;
+
+@compute @workgroup_size(THREADS)
+fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+           @builtin(local_invocation_index) thread: u32) {
+  let ty = thread % ROW_THREADS;
+  let tx = thread / ROW_THREADS;
+  let b = problem.first_batch + group.z / problem.splits;
+  let split = group.z % problem.splits;
+  let h = problem.first_head + group.y % problem.head_count;
+  let hkv = h / problem.group;
+  let first_vector = group.y / problem.head_count * VALUE_VECTORS;
+  // Later rows of a causal call see more keys: they start first.
+  let first_row = problem.row_begin + (groups.x - 1u - group.x) * TILE_ROWS;
+  let end_row = min(first_row + TILE_ROWS, problem.row_end);
+  let head = head_of(b, h);
+  let depth_vectors = (problem.head_size + 3u) / 4u;
+
+  // The keys that some row of the tile sees, and this split's share of them.
+  let top = row_of(head, b, h, first_row);
+  let bottom = row_of(head, b, h, end_row - 1u);
+  let key_low = max(problem.key_begin, u32(top.first));
+  let key_high = min(problem.key_end, u32(max(bottom.last + 1, 0)));
+  let tiles = (max(key_high, key_low) - key_low + TILE_KEYS - 1u) / TILE_KEYS;
+  let share = (tiles + problem.splits - 1u) / problem.splits * TILE_KEYS;
+  let key_begin = key_low + split * share;
+  let key_end = min(key_begin + share, key_high);
+
+  ${eachRow((r) => {
+    const i = `first_row + ty + ${r}u * ROW_THREADS`;
+    return `var row${r} = row_of(head, b, h, ${i});
+    row${r}.last = select(-1, min(row${r}.last, i32(key_end) - 1), ${i} < end_row);`;
+  })}
+  ${eachOutput((r, c) => `var o${r}_${c} = vec4f();`)}
+  ${eachRow((r) => `var sum${r} = 0.0;`)}
+
+  // 0 * NaN is NaN: when anything but a finite number comes out, everything is done again, leaving out weights of 0.
+  var careful = false;
+  loop {
+    for (var tile_key = key_begin; tile_key < key_end; tile_key += TILE_KEYS) {
+      ${eachScore((r, m) => `var s${r}_${m} = vec4f();`)}
+      for (var d_start = 0u; d_start < depth_vectors; d_start += DEPTH) {
+        let depth = min(DEPTH, depth_vectors - d_start);
+        workgroupBarrier();
+        for (var t = thread; t < TILE_ROWS * DEPTH; t += THREADS) {
+          let d4 = t % DEPTH;
+          let row = t / DEPTH;
+          var x = vec4f();
+          if (d4 < depth && first_row + row < end_row) {
+            x = head.scale * read_q(start_of(problem.q, b, h, first_row + row), d_start + d4);
+          }
+          pool[d4 * Q_STRIDE + row] = x;
+        }
+        for (var t = thread; t < KEY_QUADS * DEPTH; t += THREADS) {
+          let d4 = t % DEPTH;
+          let quad = t / DEPTH;
+          let j = tile_key + 4u * quad;
+          var x = mat4x4f();
+          if (d4 < depth) {
+            ${unroll(4, (e) => `if (j + ${e}u < key_end) { x[${e}] = read_key(b, hkv, j + ${e}u, d_start + d4); }`)}
+          }
+          x = transpose(x);
+          ${unroll(4, (e) => `pool[K_START + d4 * K_STRIDE + ${e}u * KEY_QUADS + quad] = x[${e}];`)}
+        }
+        workgroupBarrier();
+        for (var d4 = 0u; d4 < depth; d4++) {
+          let k_at = K_START + d4 * K_STRIDE + tx;
+          let q_at = d4 * Q_STRIDE + ty;
+          ${eachRow((r) => `let q${r} = pool[q_at + ${r}u * ROW_THREADS];`)}
+          ${unroll(4, (e) =>
+            unroll(
+              keyQuads,
+              (m) => `{ let k = pool[k_at + ${e}u * KEY_QUADS + ${m}u * COLUMN_THREADS];
+              ${eachRow((r) => `s${r}_${m} += q${r}[${e}] * k;`)} }`,
+            ),
+          )}
+        }
+      }
+      ${unroll(keyQuads, (m) => {
+        return `{ let keys = vec4i(i32(tile_key + 4u * (tx + ${m}u * COLUMN_THREADS))) + vec4i(0, 1, 2, 3);
+        ${eachRow((r) => `s${r}_${m} = weights(s${r}_${m}, row${r}, head.slope, keys);`)} }`;
+      })}
+      if (NORMALIZE) {
+        ${eachScore((r, m) => `sum${r} += dot(s${r}_${m}, vec4f(1.0));`)}
+      }
+      workgroupBarrier();
+      ${unroll(keyQuads, (m) =>
+        unroll(
+          4,
+          (e) => `{ let key = 4u * (tx + ${m}u * COLUMN_THREADS) + ${e}u;
+          ${unroll(rowQuads, (u) => `${weightsAt(u)} = vec4f(${list(4, (r) => `s${4 * u + r}_${m}[${e}]`)});`)} }`,
+        ),
+      )}
+      let tile_end = min(TILE_KEYS, key_end - tile_key);
+      for (var v_start = 0u; v_start < tile_end; v_start += VALUE_KEYS) {
+        let v_end = min(v_start + VALUE_KEYS, tile_end);
+        if (v_start > 0u) { workgroupBarrier(); }
+        for (var t = thread; t < VALUE_KEYS * VALUE_VECTORS; t += THREADS) {
+          let c = t % VALUE_VECTORS;
+          let key = v_start + t / VALUE_VECTORS;
+          var x = vec4f();
+          if (key < v_end && first_vector + c < value_columns()) {
+            x = read_value(b, hkv, tile_key + key, first_vector + c);
+          }
+          pool[VALUE_START + t] = x;
+        }
+        workgroupBarrier();
+        if (careful) {
+          for (var key = v_start; key < v_end; key++) {
+            let v_at = VALUE_START + (key - v_start) * VALUE_VECTORS + tx;
+            ${unroll(rowQuads, (u) => `let w${u} = ${weightsAt(u)};`)}
+            ${unroll(valueVectors, (c) => `let v${c} = pool[v_at + ${c}u * COLUMN_THREADS];`)}
+            ${eachRow((r) => {
+              const w = `w${r >> 2}[${r & 3}]`;
+              return `if (${w} != 0.0) { ${unroll(valueVectors, (c) => `o${r}_${c} += ${w} * v${c};`)} }`;
+            })}
+          }
+        } else {
+          for (var key = v_start; key < v_end; key++) {
+            let v_at = VALUE_START + (key - v_start) * VALUE_VECTORS + tx;
+            ${unroll(rowQuads, (u) => `let w${u} = ${weightsAt(u)};`)}
+            ${unroll(
+              valueVectors,
+              (c) => `{ let v = pool[v_at + ${c}u * COLUMN_THREADS];
+              ${eachRow((r) => `o${r}_${c} += w${r >> 2}[${r & 3}] * v;`)} }`,
+            )}
+          }
+        }
+      }
+    }
+    if (careful) { break; }
+    if (${list(rows * valueVectors, (n) => `has_non_finite(o${Math.floor(n / valueVectors)}_${n % valueVectors})`).replaceAll(', ', ' || ')}) {
+      atomicStore(&spoiled, 1u);
+    }
+    workgroupBarrier();
+    if (thread == 0u) { again = atomicLoad(&spoiled); }
+    if (workgroupUniformLoad(&again) == 0u) { break; }
+    careful = true;
+    ${eachOutput((r, c) => `o${r}_${c} = vec4f();`)}
+    ${eachRow((r) => `sum${r} = 0.0;`)}
+  }
+
+  if (NORMALIZE) {
+    workgroupBarrier();
+    ${unroll(rowQuads, (u) => `pool[(${u}u * COLUMN_THREADS + tx) * ROW_THREADS + ty] = vec4f(${list(4, (r) => `sum${4 * u + r}`)});`)}
+    workgroupBarrier();
+    ${unroll(
+      rowQuads,
+      (u) => `{ var total = vec4f();
+      for (var n = 0u; n < COLUMN_THREADS; n++) { total += pool[(${u}u * COLUMN_THREADS + n) * ROW_THREADS + ty]; }
+      ${unroll(4, (r) => `sum${4 * u + r} = total[${r}];`)} }`,
+    )}
+  }
+  ${eachRow((r) => {
+    const i = `first_row + ty + ${r}u * ROW_THREADS`;
+    return `if (${i} < end_row) { let at = start_of(problem.out, b, h, ${i})${partial ? ' + (problem.split_offset + split) * problem.split_stride' : ''};
+    ${
+      partial
+        ? `let factor = 1.0; if (tx == 0u && first_vector == 0u) { write_out(at, value_columns(), vec4f(sum${r})); }`
+        : `var factor = head.gain; if (NORMALIZE) { factor = select(factor / sum${r}, 0.0, sum${r} == 0.0); }`
+    }
+    ${unroll(valueVectors, (c) => {
+      const column = `first_vector + tx + ${c}u * COLUMN_THREADS`;
+      return `if (${column} < value_columns()) { write_out(at, ${column}, factor * o${r}_${c}); }`;
+    })} }`;
+  })}
+}
+`;
+}

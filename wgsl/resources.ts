@@ -1,0 +1,116 @@
+/** What the kernels keep on a device between calls: pipelines, uniform blocks and scratch memory. */
+
+/** Uniform blocks kept; a call needs a few, so that none of a call that is being encoded is ever dropped. */
+const MAX_UNIFORMS = 512;
+const SMALLEST_SCRATCH_BYTES = 1 << 16;
+
+/** How many objects of a device are alive; for tests and for the curious. */
+export interface ResourceCounts {
+  readonly pipelines: number;
+  readonly uniforms: number;
+  readonly scratchBytes: number;
+}
+
+export interface PipelineDescription {
+  /** The WGSL source. */
+  readonly code: () => string;
+  /** Tells sources apart. */
+  readonly codeKey: string;
+  readonly entryPoint: string;
+  readonly constants: Readonly<Record<string, number | boolean>>;
+}
+
+export class DeviceResources {
+  readonly #device: GPUDevice;
+  readonly #modules = new Map<string, GPUShaderModule>();
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  /** In the order of last use. */
+  readonly #uniforms = new Map<string, GPUBuffer>();
+  readonly #scratch = new Map<string, GPUBuffer>();
+  /** Bound where a call has no such tensor. */
+  readonly absent: GPUBuffer;
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+    this.absent = device.createBuffer({ label: 'absent input', size: 256, usage: GPUBufferUsage.STORAGE });
+  }
+
+  pipeline({ code, codeKey, entryPoint, constants }: PipelineDescription): GPUComputePipeline {
+    const numbers = Object.fromEntries(
+      Object.entries(constants).map(([name, value]) => [name, Number(value)]),
+    );
+    const key = `${codeKey} ${JSON.stringify(numbers)}`;
+    let pipeline = this.#pipelines.get(key);
+    if (pipeline === undefined) {
+      let module = this.#modules.get(codeKey);
+      if (module === undefined) {
+        module = this.#device.createShaderModule({ label: codeKey, code: code() });
+        this.#modules.set(codeKey, module);
+      }
+      pipeline = this.#device.createComputePipeline({
+        label: key,
+        layout: 'auto',
+        compute: { module, entryPoint, constants: numbers },
+      });
+      this.#pipelines.set(key, pipeline);
+    }
+    return pipeline;
+  }
+
+  /** A uniform buffer of this content. Contents recur from run to run, so that a repeated call writes nothing. */
+  uniform(bytes: Uint8Array<ArrayBuffer>): GPUBuffer {
+    const key = String.fromCharCode(...bytes);
+    let buffer = this.#uniforms.get(key);
+    if (buffer === undefined) {
+      buffer = this.#device.createBuffer({
+        label: 'attention problem',
+        size: bytes.byteLength,
+        usage: GPUBufferUsage.UNIFORM,
+        mappedAtCreation: true,
+      });
+      new Uint8Array(buffer.getMappedRange()).set(bytes);
+      buffer.unmap();
+      if (this.#uniforms.size === MAX_UNIFORMS) {
+        const [oldest, dropped] = this.#uniforms.entries().next().value!;
+        this.#uniforms.delete(oldest);
+        dropped.destroy();
+      }
+    } else this.#uniforms.delete(key);
+    this.#uniforms.set(key, buffer);
+    return buffer;
+  }
+
+  /**
+   * Memory for one purpose within a call. Calls share it: commands of a queue run in order. Sizes are powers of two, and
+   * a buffer that was too small stays, because commands not yet submitted may use it.
+   */
+  scratch(purpose: string, bytes: number): GPUBuffer {
+    let size = SMALLEST_SCRATCH_BYTES;
+    while (size < bytes) size *= 2;
+    size = Math.min(size, Math.max(bytes, this.#device.limits.maxStorageBufferBindingSize));
+    const key = `${purpose} ${size}`;
+    let buffer = this.#scratch.get(key);
+    if (buffer === undefined) {
+      buffer = this.#device.createBuffer({ label: purpose, size, usage: GPUBufferUsage.STORAGE });
+      this.#scratch.set(key, buffer);
+    }
+    return buffer;
+  }
+
+  get counts(): ResourceCounts {
+    return {
+      pipelines: this.#pipelines.size,
+      uniforms: this.#uniforms.size,
+      scratchBytes: [...this.#scratch.values()].reduce((sum, { size }) => sum + size, 0),
+    };
+  }
+
+  destroy(): void {
+    for (const buffer of [...this.#uniforms.values(), ...this.#scratch.values(), this.absent])
+      buffer.destroy();
+    this.#uniforms.clear();
+    this.#scratch.clear();
+    this.#pipelines.clear();
+    this.#modules.clear();
+  }
+}
