@@ -1,8 +1,9 @@
 /** Reads one ONNX TensorProto file, as the ONNX test-data layout stores inputs (`test_data_set_0/input_0.pb`). */
-import { onnx } from 'onnx-proto';
+import proto from 'onnx-proto';
 import { elementCount, sampleFromBytes, zeros, type Sample, type SampleType } from './tensor.js';
 
-const { DataType } = onnx.TensorProto;
+const { TensorProto } = proto.onnx;
+const { DataType } = TensorProto;
 
 const TYPES: Readonly<Record<number, SampleType>> = {
   [DataType.FLOAT]: 'float32',
@@ -21,24 +22,24 @@ const TYPES: Readonly<Record<number, SampleType>> = {
 
 /** @param file what errors call the tensor. The tensor's own name may be empty. */
 export function parseTensorProto(bytes: Uint8Array, file: string): { name: string; tensor: Sample } {
-  let proto: onnx.TensorProto;
+  let stored: proto.onnx.TensorProto;
   try {
-    proto = onnx.TensorProto.decode(bytes);
+    stored = TensorProto.decode(bytes);
   } catch (error) {
     throw new Error(`${file}: not an ONNX tensor (${(error as Error).message})`, { cause: error });
   }
-  const type = TYPES[proto.dataType];
-  if (!type) throw new Error(`${file}: element type ${proto.dataType} is not supported as sample data`);
-  const dims = proto.dims.map(Number);
-  if (proto.rawData.length > 0) {
+  const type = TYPES[stored.dataType];
+  if (!type) throw new Error(`${file}: element type ${stored.dataType} is not supported as sample data`);
+  const dims = stored.dims.map(Number);
+  if (stored.rawData.length > 0) {
     try {
-      return { name: proto.name, tensor: sampleFromBytes(type, dims, proto.rawData) };
+      return { name: stored.name, tensor: sampleFromBytes(type, dims, stored.rawData) };
     } catch (error) {
       throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
     }
   }
   const tensor = zeros(type, dims);
-  const values = valuesOf(proto, type);
+  const values = valuesOf(stored, type);
   if (values.length !== elementCount(dims)) {
     throw new Error(
       `${file}: [${dims.join(', ')}] needs ${elementCount(dims)} values, found ${values.length}`,
@@ -49,21 +50,24 @@ export function parseTensorProto(bytes: Uint8Array, file: string): { name: strin
   } else {
     for (const [i, value] of values.entries()) tensor.data[i] = Number(value);
   }
-  return { name: proto.name, tensor };
+  return { name: stored.name, tensor };
 }
 
-function valuesOf(proto: onnx.TensorProto, type: SampleType): readonly (number | { toString(): string })[] {
+function valuesOf(
+  stored: proto.onnx.TensorProto,
+  type: SampleType,
+): readonly (number | { toString(): string })[] {
   switch (type) {
     case 'float32':
-      return proto.floatData;
+      return stored.floatData;
     case 'float64':
-      return proto.doubleData;
+      return stored.doubleData;
     case 'int64':
-      return proto.int64Data;
+      return stored.int64Data;
     case 'uint32':
     case 'uint64':
-      return proto.uint64Data;
+      return stored.uint64Data;
     default:
-      return proto.int32Data;
+      return stored.int32Data;
   }
 }

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { zipSync } from 'fflate';
-import { onnx } from 'onnx-proto';
+import proto from 'onnx-proto';
 import { parseNpy } from '../../converter/data/npy.js';
 import { runsOf, type InputInfo } from '../../converter/data/inputs.js';
 import { openSamples } from '../../converter/data/source.js';
@@ -64,15 +64,16 @@ describe('sample data', () => {
   });
 
   it('reads ONNX test data by name or by position', async () => {
-    const { DataType } = onnx.TensorProto;
-    const ids = onnx.TensorProto.encode({
+    const { TensorProto } = proto.onnx;
+    const { DataType } = TensorProto;
+    const ids = TensorProto.encode({
       name: 'ids',
       dims: [1, 2],
       dataType: DataType.INT64,
       int64Data: [7, -8],
     });
     const raw = new Uint8Array(new Float32Array([3, 4]).buffer);
-    const scale = onnx.TensorProto.encode({ dims: [2], dataType: DataType.FLOAT, rawData: raw });
+    const scale = TensorProto.encode({ dims: [2], dataType: DataType.FLOAT, rawData: raw });
     await write('test_data_set_0/input_0.pb', ids.finish());
     await write('test_data_set_0/input_1.pb', scale.finish());
     await write('test_data_set_0/output_0.pb', 'not read');

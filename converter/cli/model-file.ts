@@ -1,0 +1,58 @@
+/** Model files as the command line reads and writes them: every problem becomes one sentence. */
+import { accessSync, constants, existsSync, realpathSync, statSync } from 'node:fs';
+import path from 'node:path';
+import type { Model } from '../onnx/model.js';
+import { openModelFile, type OpenFile } from '../onnx/file.js';
+import { EXIT, Failure, fileErrorText, modelFailure } from './failure.js';
+
+/** Opens a model; throws a Failure with exit code 2. */
+export function openModelOrFail(file: string): OpenFile {
+  try {
+    if (statSync(file).isDirectory()) {
+      throw new Failure(`model ${file}: is a folder, a file is needed`, EXIT.invalidModel);
+    }
+    return openModelFile(file);
+  } catch (error) {
+    throw modelFailure(file, error);
+  }
+}
+
+/** Throws a Failure with exit code 1 where the file could not be written, before any work is done. */
+export function checkWritable(file: string, inputs: readonly string[], what: string): void {
+  const folder = path.dirname(path.resolve(file));
+  if (existsSync(file)) {
+    if (statSync(file).isDirectory()) {
+      throw new Failure(`${what} ${file}: is a folder, a file name is needed`, EXIT.usage);
+    }
+    if (inputs.some((input) => existsSync(input) && realpathSync(input) === realpathSync(file))) {
+      throw new Failure(`${what} ${file}: is the input itself, another file name is needed`, EXIT.usage);
+    }
+  }
+  try {
+    if (!statSync(folder).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    throw new Failure(`${what} ${file}: cannot be written, ${fileErrorText(error)}`, EXIT.usage, {
+      cause: error,
+    });
+  }
+}
+
+/** Files beside the model that hold its numbers. */
+export function externalLocations(model: Model): string[] {
+  const locations = new Set<string>();
+  for (const tensor of model.graph.initializers.values()) {
+    const location = tensor.external?.get('location');
+    if (location !== undefined) locations.add(location);
+  }
+  return [...locations];
+}
+
+/** Bytes of the model with its external data. */
+export function totalBytes(file: string, model: Model): number {
+  const folder = path.dirname(file);
+  return externalLocations(model)
+    .map((location) => path.join(folder, location))
+    .filter((external) => existsSync(external))
+    .reduce((sum, external) => sum + statSync(external).size, model.source.size);
+}

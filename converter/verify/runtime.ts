@@ -1,0 +1,87 @@
+/**
+ * ONNX Runtime for verification and calibration: onnxruntime-node, with this package's operator where its native library
+ * is there. Without the library converted models run their portable function body.
+ */
+import type * as ort from 'onnxruntime-node';
+import type { Feeds } from '../data/tensor.js';
+
+export type Outputs = Readonly<Record<string, ort.Tensor>>;
+
+export interface Session {
+  readonly inputs: readonly {
+    readonly name: string;
+    readonly type: string;
+    readonly shape: readonly (number | string)[];
+  }[];
+  readonly outputs: readonly string[];
+  /** @param fetches only these outputs; all when absent */
+  run(feeds: Feeds, fetches?: readonly string[]): Promise<Outputs>;
+  close(): Promise<void>;
+}
+
+export interface Runtime {
+  /** `kernel`: the operator runs natively; `function body`: as standard operators. */
+  readonly operator: 'kernel' | 'function body';
+  /**
+   * @param model the bytes of a model
+   * @param folder where its external data lies
+   */
+  open(model: Uint8Array, folder?: string): Promise<Session>;
+  /** The stock route: converted models run their function body. */
+  openFile(path: string): Promise<Session>;
+}
+
+const SESSION_OPTIONS: ort.InferenceSession.SessionOptions = { logSeverityLevel: 4 };
+
+/** Loads onnxruntime-node. Throws one sentence where it is not installed. */
+export async function openRuntime(): Promise<Runtime> {
+  let runtime: typeof ort;
+  try {
+    runtime = await import('onnxruntime-node');
+  } catch (error) {
+    throw new Error('running models needs the package onnxruntime-node; install it beside this one', {
+      cause: error,
+    });
+  }
+  const operator = await loadOperator();
+  return {
+    operator,
+    open: async (model, folder) => {
+      const config = folder === undefined ? {} : { model_external_initializers_file_folder_path: folder };
+      return wrap(
+        runtime,
+        await runtime.InferenceSession.create(model, { ...SESSION_OPTIONS, extra: { session: config } }),
+      );
+    },
+    openFile: async (path) => wrap(runtime, await runtime.InferenceSession.create(path, SESSION_OPTIONS)),
+  };
+}
+
+async function loadOperator(): Promise<Runtime['operator']> {
+  const operator = '../../op/node/index.js';
+  try {
+    await import(operator);
+    return 'kernel';
+  } catch {
+    return 'function body';
+  }
+}
+
+function wrap(runtime: typeof ort, session: ort.InferenceSession): Session {
+  return {
+    inputs: session.inputMetadata.map((input) => ({
+      name: input.name,
+      type: input.isTensor ? input.type : 'not a tensor',
+      shape: input.isTensor ? input.shape : [],
+    })),
+    outputs: session.outputNames,
+    run: async (feeds, fetches) => {
+      const tensors: Record<string, ort.Tensor> = {};
+      for (const [name, { type, data, dims }] of Object.entries(feeds)) {
+        tensors[name] = new runtime.Tensor(type as 'float32', data as Float32Array, dims);
+      }
+      return fetches ? session.run(tensors, fetches) : session.run(tensors);
+    },
+    close: () => session.release(),
+  };
+}
