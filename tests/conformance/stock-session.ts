@@ -1,0 +1,47 @@
+/** Runs one-node models of cases on onnxruntime-node, as it comes or with the package's operator registered. */
+
+import * as ort from 'onnxruntime-node';
+
+import type { AttentionInputs } from '../../op/constraints.js';
+import { OUTPUTS } from '../../op/schema.js';
+import { fromNumbers, type Tensor, toNumbers } from '../../op/tensor.js';
+import type { Case } from './case.js';
+import type { DeviceOutputs } from './judge.js';
+import { attentionModel } from './model.js';
+
+/** onnxruntime-node has no bfloat16 tensors: the model casts around the operator, which loses nothing. */
+export async function runOnOrtNode(
+  testCase: Case,
+  inputs: AttentionInputs,
+  form: { readonly withFunction: boolean; readonly opset?: number },
+): Promise<DeviceOutputs> {
+  const { attributes, presents, type } = testCase;
+  const model = attentionModel({ inputs, attributes, presents, floatForBfloat16: true, ...form });
+  const session = await ort.InferenceSession.create(model, { logSeverityLevel: 3, intraOpNumThreads: 1 });
+  try {
+    const feeds = Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, toOrt(tensor)]));
+    const results = await session.run(feeds);
+    const output = (name: string): Tensor => fromOrt(results[name]!, type);
+    return Object.fromEntries(
+      OUTPUTS.filter(({ optional }) => presents || !optional).map(({ name }) => [name, output(name)]),
+    ) as unknown as DeviceOutputs;
+  } finally {
+    await session.release();
+  }
+}
+
+function toOrt(tensor: Tensor): ort.Tensor {
+  switch (tensor.type) {
+    case 'bfloat16':
+      return new ort.Tensor('float32', Float32Array.from(toNumbers(tensor)), tensor.dims);
+    case 'float':
+      return new ort.Tensor('float32', tensor.data, tensor.dims);
+    default:
+      return new ort.Tensor(tensor.type, tensor.data, tensor.dims);
+  }
+}
+
+function fromOrt(tensor: ort.Tensor, type: Case['type']): Tensor {
+  if (type === 'float16') return { type, dims: tensor.dims, data: tensor.data as Uint16Array };
+  return fromNumbers(type, tensor.dims, tensor.data as Float32Array);
+}
