@@ -1,7 +1,10 @@
 // The library's one entry, RegisterCustomOps: what every language's ONNX Runtime calls when it is given this
 // library.
+#include <cstdio>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "op/native/cpu_device.h"
@@ -45,6 +48,18 @@ OrtCustomOpDomain* Domain() {
   return domain;
 }
 
+// Older runtimes crash on operators with an absent optional input between present ones.
+constexpr int kOldestMajor = 1, kOldestMinor = 24;
+
+void RequireRuntime(const char* version) {
+  int major = 0, minor = 0;
+  if (std::sscanf(version, "%d.%d", &major, &minor) == 2 &&
+      (major > kOldestMajor || (major == kOldestMajor && minor >= kOldestMinor))) {
+    return;
+  }
+  throw std::runtime_error(std::string("ONNX Runtime is of version ") + version + ", must be 1.24 or newer.");
+}
+
 }  // namespace
 }  // namespace sigmoid_attention
 
@@ -55,5 +70,8 @@ extern "C" SA_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions
   std::call_once(once, [&] { ort_api = api_base->GetApi(kOrtApiVersion); });
   // Without its table there is no way to report anything; a runtime older than 1.17 ends here.
   if (ort_api == nullptr) std::terminate();
-  return Guard([&] { ThrowOnError(ort_api->AddCustomOpDomain(options, Domain())); });
+  return Guard([&] {
+    RequireRuntime(api_base->GetVersionString());
+    ThrowOnError(ort_api->AddCustomOpDomain(options, Domain()));
+  });
 }

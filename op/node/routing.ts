@@ -1,0 +1,86 @@
+/**
+ * Sends models that import our operator domain to the addon and leaves all others to stock onnxruntime-node, behind one
+ * `InferenceSession.create`.
+ */
+
+import type { Backend, InferenceSession, InferenceSessionHandler } from 'onnxruntime-common';
+import { DOMAIN } from '../schema.js';
+import { readModelImports } from './model_imports.js';
+import { loadAddon, type NativeAddon } from './native_addon.js';
+import { libraryPath } from './package_root.js';
+import { SigmoidSessionHandler } from './session_handler.js';
+import { sessionSettings } from './session_options.js';
+import type { StockPackage } from './stock_package.js';
+
+/** Also recognises the work of another copy of this package. */
+const IS_ROUTED = Symbol.for('ort-sigmoid-attention.routed');
+
+/** How the operator's own errors begin (op/native/kernel.cc); see docs/errors.md. */
+const OPERATOR_ERROR = /\bSigmoidAttention( node '[^']*')?: /;
+
+type CreateHandler = Backend['createInferenceSessionHandler'];
+
+/** Wraps the package's way of creating sessions. Doing it again changes nothing. */
+export function routeSessions(stock: StockPackage): void {
+  const backend = stock.backend as Backend & { [IS_ROUTED]?: true };
+  if (backend[IS_ROUTED]) return;
+  backend[IS_ROUTED] = true;
+  const createStock: CreateHandler = backend.createInferenceSessionHandler.bind(backend);
+  backend.createInferenceSessionHandler = async (model, options) => {
+    const imports = await readModelImports(model);
+    if (!imports?.domains.has(DOMAIN)) return createStock(model, options);
+    const ours = (): Promise<InferenceSessionHandler> => createHandler(stock, model, options ?? {});
+    if (!imports.functionDomains.has(DOMAIN)) return ours();
+    return ours().catch((error: Error) => {
+      // A violated constraint must not turn into numbers; anything else may still run as the model's own function.
+      if (OPERATOR_ERROR.test(error.message)) throw error;
+      return createFromFunction(() => createStock(model, options), error);
+    });
+  };
+}
+
+let addon: NativeAddon | undefined;
+/** Creations come one after the other; see op/node/addon/session.cc. */
+let lastCreation: Promise<unknown> = Promise.resolve();
+
+function createHandler(
+  stock: StockPackage,
+  model: string | Uint8Array,
+  options: InferenceSession.SessionOptions,
+): Promise<InferenceSessionHandler> {
+  const creation = lastCreation.then(async () => {
+    const settings = sessionSettings(options);
+    if (addon === undefined) {
+      const loaded = loadAddon();
+      stock.initialize();
+      loaded.findRuntime(stock.ortLibrary());
+      addon = loaded;
+    }
+    return new SigmoidSessionHandler(await addon.createSession(model, libraryPath(), settings));
+  });
+  lastCreation = creation.catch(() => undefined);
+  return creation;
+}
+
+let hasWarned = false;
+
+/** The model's function body in standard operators: slower, the same numbers. */
+async function createFromFunction(
+  create: () => Promise<InferenceSessionHandler>,
+  reason: Error,
+): Promise<InferenceSessionHandler> {
+  let handler: InferenceSessionHandler;
+  try {
+    handler = await create();
+  } catch {
+    throw reason;
+  }
+  if (!hasWarned) {
+    hasWarned = true;
+    process.emitWarning(
+      `SigmoidAttention runs as the model's own function, which is slower, because: ${reason.message}`,
+      'SigmoidAttentionWarning',
+    );
+  }
+  return handler;
+}
