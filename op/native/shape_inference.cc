@@ -96,6 +96,10 @@ void SetOutput(const OrtShapeInferContext* context, size_t index, const Extents&
   OrtTensorTypeAndShapeInfo* info = nullptr;
   ThrowOnError(ort_api->CreateTensorTypeAndShapeInfo(&info));
   const TensorInfoPtr owner(info);
+  // Newer runtimes take the type from here too, older ones only the shape.
+  ONNXTensorElementDataType type;
+  ThrowOnError(ort_api->GetTensorElementType(InputInfo(context, kQ), &type));
+  ThrowOnError(ort_api->SetTensorElementType(info, type));
   ThrowOnError(ort_api->SetDimensions(info, sizes.data(), sizes.size()));
   ThrowOnError(ort_api->SetSymbolicDimensions(info, names.data(), names.size()));
   // Fails for an output that the node does not have.
