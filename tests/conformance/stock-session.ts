@@ -4,7 +4,7 @@ import * as ort from 'onnxruntime-node';
 
 import type { AttentionInputs } from '../../op/constraints.js';
 import { OUTPUTS } from '../../op/schema.js';
-import { fromNumbers, type Tensor, toNumbers } from '../../op/tensor.js';
+import { type ElementType, fromNumbers, type Tensor, toNumbers } from '../../op/tensor.js';
 import type { Case } from './case.js';
 import type { DeviceOutputs } from './judge.js';
 import { attentionModel } from './model.js';
@@ -17,14 +17,22 @@ export async function runOnOrtNode(
 ): Promise<DeviceOutputs> {
   const { attributes, presents, type } = testCase;
   const model = attentionModel({ inputs, attributes, presents, floatForBfloat16: true, ...form });
+  const names = OUTPUTS.filter(({ optional }) => presents || !optional).map(({ name }) => name);
+  return (await runModelOnOrtNode(model, type, inputs, names)) as unknown as DeviceOutputs;
+}
+
+/** Outputs are read back as tensors of the given type. */
+export async function runModelOnOrtNode(
+  model: Uint8Array,
+  type: ElementType,
+  inputs: AttentionInputs,
+  outputs: readonly string[],
+): Promise<Record<string, Tensor>> {
   const session = await ort.InferenceSession.create(model, { logSeverityLevel: 3, intraOpNumThreads: 1 });
   try {
-    const feeds = Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, toOrt(tensor)]));
-    const results = await session.run(feeds);
-    const output = (name: string): Tensor => fromOrt(results[name]!, type);
-    return Object.fromEntries(
-      OUTPUTS.filter(({ optional }) => presents || !optional).map(({ name }) => [name, output(name)]),
-    ) as unknown as DeviceOutputs;
+    const feeds = Object.entries(inputs).map(([name, tensor]) => [name, toOrt(tensor)]);
+    const results = await session.run(Object.fromEntries(feeds));
+    return Object.fromEntries(outputs.map((name) => [name, fromOrt(results[name]!, type)]));
   } finally {
     await session.release();
   }
@@ -41,7 +49,7 @@ function toOrt(tensor: Tensor): ort.Tensor {
   }
 }
 
-function fromOrt(tensor: ort.Tensor, type: Case['type']): Tensor {
+function fromOrt(tensor: ort.Tensor, type: ElementType): Tensor {
   if (type === 'float16') return { type, dims: tensor.dims, data: tensor.data as Uint16Array };
   return fromNumbers(type, tensor.dims, tensor.data as Float32Array);
 }
