@@ -19,8 +19,16 @@ import {
 import { onnxDataType } from '../../op/tensor-proto.js';
 import type { TensorType } from '../../op/tensor.js';
 
-const { GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, AttributeProto } =
-  proto.onnx;
+const {
+  FunctionProto,
+  GraphProto,
+  ModelProto,
+  NodeProto,
+  OperatorSetIdProto,
+  TypeProto,
+  ValueInfoProto,
+  AttributeProto,
+} = proto.onnx;
 
 export interface ModelForm {
   readonly inputs: AttentionInputs;
@@ -30,6 +38,8 @@ export interface ModelForm {
   readonly opset?: number;
   /** Whether the portable function is put in. */
   readonly withFunction: boolean;
+  /** Another domain than the operator's for node and function: then no registered kernel takes the function's place. */
+  readonly domain?: string;
   /**
    * For runtimes whose interface has no bfloat16 tensors: graph inputs and outputs are float, and Cast nodes stand around
    * the operator. Nothing is lost where the values are bfloat16 already.
@@ -41,7 +51,7 @@ export type OutputName = (typeof OUTPUTS)[number]['name'];
 
 /** The encoded model. Dimensions of the graph's inputs are written out, those of its outputs left open. */
 export function attentionModel(form: ModelForm): Uint8Array {
-  const { inputs, attributes, presents, opset = 17 } = form;
+  const { inputs, attributes, presents, opset = 17, domain = DOMAIN } = form;
   const rank = inputs.Q!.dims.length as 3 | 4;
   const outputs = OUTPUTS.filter(({ optional }) => presents || !optional).map(({ name }) => name);
   const given = INPUTS.filter(({ name }) => inputs[name] !== undefined).map(({ name }) => name);
@@ -62,7 +72,7 @@ export function attentionModel(form: ModelForm): Uint8Array {
       .map((name) => cast(name, inner(name, 'bfloat16'), 'bfloat16')),
     NodeProto.create({
       name: 'attention',
-      domain: DOMAIN,
+      domain,
       opType: OP_TYPE,
       input: inputNames,
       output: outputs.map((name) => inner(name, elementType)),
@@ -75,9 +85,11 @@ export function attentionModel(form: ModelForm): Uint8Array {
     producerName: 'ort-sigmoid-attention conformance',
     opsetImport: [
       OperatorSetIdProto.create({ domain: '', version: opset }),
-      OperatorSetIdProto.create({ domain: DOMAIN, version: SINCE_VERSION }),
+      OperatorSetIdProto.create({ domain, version: SINCE_VERSION }),
     ],
-    functions: form.withFunction ? [functionFor([useOf(form)], opset)] : [],
+    functions: form.withFunction
+      ? [FunctionProto.create({ ...functionFor([useOf(form)], opset), domain })]
+      : [],
     graph: GraphProto.create({
       name: 'case',
       node,

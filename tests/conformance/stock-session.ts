@@ -7,13 +7,13 @@ import { OUTPUTS } from '../../op/schema.js';
 import { type ElementType, fromNumbers, type Tensor, toNumbers } from '../../op/tensor.js';
 import type { Case } from './case.js';
 import type { DeviceOutputs } from './judge.js';
-import { attentionModel } from './model.js';
+import { attentionModel, type ModelForm } from './model.js';
 
 /** onnxruntime-node has no bfloat16 tensors: the model casts around the operator, which loses nothing. */
 export async function runOnOrtNode(
   testCase: Case,
   inputs: AttentionInputs,
-  form: { readonly withFunction: boolean; readonly opset?: number },
+  form: Pick<ModelForm, 'withFunction' | 'opset' | 'domain'>,
 ): Promise<DeviceOutputs> {
   const { attributes, presents, type } = testCase;
   const model = attentionModel({ inputs, attributes, presents, floatForBfloat16: true, ...form });

@@ -1,0 +1,16 @@
+/**
+ * The registered CPU kernel, through the package's routing of sessions in onnxruntime-node. The models carry no function
+ * body, so that nothing but the kernel can answer.
+ */
+
+import { register } from '../../op/node/index.js';
+import { runTable } from './runner.js';
+import { runOnOrtNode } from './stock-session.js';
+
+before(() => register());
+
+runTable({
+  name: 'CPU kernel',
+  supports: () => true,
+  run: (testCase, inputs) => runOnOrtNode(testCase, inputs, { withFunction: false }),
+});
