@@ -53,10 +53,12 @@ function checkAttributes(attributes: Attributes): void {
     const value = attributes[name] ?? 0;
     require(Number.isFinite(value), `${name} is ${value}, must be a finite number.`);
   }
+  checkFlag('is_causal', attributes);
   for (const name of ['left_window_size', 'right_window_size'] as const) {
     const size = attributes[name] ?? -1;
     require(size >= -1, `${name} is ${size}, must be -1 (unbounded) or more.`);
   }
+  checkFlag('normalize', attributes);
   for (const name of ['q_num_heads', 'kv_num_heads'] as const) {
     const heads = attributes[name] ?? 1;
     require(heads >= 1, `${name} is ${heads}, must be at least 1.`);
@@ -65,6 +67,11 @@ function checkAttributes(attributes: Attributes): void {
     kv_num_heads === undefined ||
     q_num_heads % kv_num_heads ===
       0, `q_num_heads is ${q_num_heads}, must be a multiple of kv_num_heads, which is ${kv_num_heads}.`);
+}
+
+function checkFlag(name: 'is_causal' | 'normalize', attributes: Attributes): void {
+  const value = Number(attributes[name] ?? false);
+  require(value === 0 || value === 1, `${name} is ${value}, must be 0 or 1.`);
 }
 
 function checkTypes(inputs: AttentionInputs): void {

@@ -5,7 +5,15 @@
  * differs, and which combinations standard operators cannot express in one body.
  */
 
-import { type Attributes, BIAS_MODES, type BiasMode, INPUTS, type InputName } from './schema.js';
+import {
+  ATTRIBUTES,
+  type AttributeSpec,
+  type Attributes,
+  BIAS_MODES,
+  type BiasMode,
+  INPUTS,
+  type InputName,
+} from './schema.js';
 import { type ElementType, fromNumbers, type Tensor } from './tensor.js';
 
 /** How one node calls the function. */
@@ -47,6 +55,8 @@ export interface FunctionFacts {
   readonly rightWindow: Share;
   readonly softcap: Share;
   readonly normalize: Share;
+  /** The attributes that stand on some node. */
+  readonly written: ReadonlySet<keyof Attributes>;
   /** Attributes of the first call; opset 11 cannot pass attributes on, so there they hold for all calls. */
   readonly attributes: Attributes;
 }
@@ -83,8 +93,18 @@ export function functionFacts(uses: readonly FunctionUse[], opset: number): Func
     rightWindow: share(({ right_window_size = -1 }) => right_window_size >= 0),
     softcap: share(({ softcap = 0 }) => softcap > 0),
     normalize: share(({ normalize }) => normalize === true),
+    written: new Set(
+      ATTRIBUTES.filter((spec) => uses.some(({ attributes }) => isWritten(spec, attributes))).map(
+        ({ name }) => name,
+      ),
+    ),
     attributes: first.attributes,
   };
+}
+
+/** Whether a node with these attributes writes this one out: always, unless it has neither a value nor a default. */
+export function isWritten(spec: AttributeSpec, attributes: Attributes): boolean {
+  return spec.default !== null || attributes[spec.name] !== undefined;
 }
 
 function refuseDifferences(uses: readonly FunctionUse[], first: FunctionUse, opset: number): void {
@@ -93,6 +113,9 @@ function refuseDifferences(uses: readonly FunctionUse[], first: FunctionUse, ops
       .map(({ name }) => name)
       .join(', ') || 'none';
   for (const use of uses) {
+    const { q_num_heads, kv_num_heads } = use.attributes;
+    if (use.rank === 3 && (q_num_heads === undefined || kv_num_heads === undefined))
+      throw new FunctionRefusal('a node with inputs of rank 3 lacks q_num_heads or kv_num_heads.');
     if (use.rank !== first.rank)
       throw new FunctionRefusal(
         `one node has inputs of rank ${first.rank} and another of rank ${use.rank}; all must have the same rank.`,

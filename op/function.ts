@@ -10,7 +10,13 @@
 import proto from 'onnx-proto';
 
 import { FunctionBuilder, type Value } from './function-builder.js';
-import { type FunctionFacts, functionFacts, type FunctionUse, type Share } from './function-uses.js';
+import {
+  type FunctionFacts,
+  functionFacts,
+  type FunctionUse,
+  isWritten,
+  type Share,
+} from './function-uses.js';
 import {
   ATTRIBUTES,
   type Attributes,
@@ -41,12 +47,13 @@ export function functionFor(uses: readonly FunctionUse[], opset: number): proto.
     domain: DOMAIN,
     input: INPUTS.slice(0, lastInput + 1).map(({ name }) => name),
     output: facts.presents ? ['Y', 'present_key', 'present_value'] : ['Y'],
-    attribute: writtenAttributes(facts.attributes, facts.rank).map(({ name }) => name),
+    attribute: ATTRIBUTES.map(({ name }) => name).filter((name) => facts.written.has(name)),
     opsetImport: [OperatorSetIdProto.create({ domain: '', version: opset })],
     node: new Body(facts).nodes(),
     docString: `${OP_TYPE} in standard operators, for calls of this form: ${JSON.stringify({
       ...facts,
       inputs: [...facts.inputs],
+      written: undefined,
       attributes: undefined,
     })}`,
   });
@@ -54,10 +61,11 @@ export function functionFor(uses: readonly FunctionUse[], opset: number): proto.
 
 /**
  * The attributes of a SigmoidAttention node, every default written out: a function's defaults do not reach a kernel, and
- * a kernel's do not reach a function. Leave `scale` undefined on all nodes of a model or on none.
+ * a kernel's do not reach a function. Those without a fixed default (scale, q_num_heads, kv_num_heads) are left out where
+ * they are undefined; leave scale undefined on all nodes of a model or on none.
  */
-export function nodeAttributes(attributes: Attributes, rank: 3 | 4): proto.onnx.AttributeProto[] {
-  return writtenAttributes(attributes, rank).map(({ name, type, default: fallback }) => {
+export function nodeAttributes(attributes: Attributes): proto.onnx.AttributeProto[] {
+  return ATTRIBUTES.filter((spec) => isWritten(spec, attributes)).map(({ name, type, default: fallback }) => {
     const value = attributes[name] ?? fallback;
     if (type === 'string')
       return AttributeProto.create({
@@ -68,13 +76,6 @@ export function nodeAttributes(attributes: Attributes, rank: 3 | 4): proto.onnx.
     return type === 'int'
       ? AttributeProto.create({ name, type: AttributeType.INT, i: Number(value) })
       : AttributeProto.create({ name, type: AttributeType.FLOAT, f: Number(value) });
-  });
-}
-
-function writtenAttributes(attributes: Attributes, rank: 3 | 4): typeof ATTRIBUTES {
-  return ATTRIBUTES.filter(({ name }) => {
-    if (name === 'scale') return attributes.scale !== undefined;
-    return rank === 3 || (name !== 'q_num_heads' && name !== 'kv_num_heads');
   });
 }
 

@@ -45,6 +45,8 @@ export interface ModelForm {
    * the operator. Nothing is lost where the values are bfloat16 already.
    */
   readonly floatForBfloat16: boolean;
+  /** Whether the dimensions of the graph's inputs are left open, so that they are known only when the model runs. */
+  readonly openDimensions?: boolean;
 }
 
 export type OutputName = (typeof OUTPUTS)[number]['name'];
@@ -52,7 +54,6 @@ export type OutputName = (typeof OUTPUTS)[number]['name'];
 /** The encoded model. Dimensions of the graph's inputs are written out, those of its outputs left open. */
 export function attentionModel(form: ModelForm): Uint8Array {
   const { inputs, attributes, presents, opset = 17, domain = DOMAIN } = form;
-  const rank = inputs.Q!.dims.length as 3 | 4;
   const outputs = OUTPUTS.filter(({ optional }) => presents || !optional).map(({ name }) => name);
   const given = INPUTS.filter(({ name }) => inputs[name] !== undefined).map(({ name }) => name);
   const boundary = (type: TensorType): TensorType =>
@@ -76,7 +77,7 @@ export function attentionModel(form: ModelForm): Uint8Array {
       opType: OP_TYPE,
       input: inputNames,
       output: outputs.map((name) => inner(name, elementType)),
-      attribute: nodeAttributes(attributes, rank),
+      attribute: nodeAttributes(attributes),
     }),
     ...(isCast(elementType) ? outputs.map((name) => cast(inner(name, elementType), name, 'float')) : []),
   ];
@@ -93,7 +94,13 @@ export function attentionModel(form: ModelForm): Uint8Array {
     graph: GraphProto.create({
       name: 'case',
       node,
-      input: given.map((name) => valueInfo(name, boundary(inputs[name]!.type), inputs[name]!.dims)),
+      input: given.map((name) =>
+        valueInfo(
+          name,
+          boundary(inputs[name]!.type),
+          form.openDimensions === true ? undefined : inputs[name]!.dims,
+        ),
+      ),
       output: outputs.map((name) => valueInfo(name, boundary(elementType))),
     }),
   });

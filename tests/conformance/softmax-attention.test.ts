@@ -57,7 +57,7 @@ function attentionModel(testCase: Case): Uint8Array {
     opType: 'Attention',
     input: INPUTS.slice(0, opset === 23 ? 6 : 7).map(({ name }) => (inputs[name] === undefined ? '' : name)),
     output: testCase.presents ? ['Y', 'present_key', 'present_value'] : ['Y'],
-    attribute: nodeAttributes(testCase.attributes, testCase.rank).filter(({ name }) => shared.includes(name)),
+    attribute: nodeAttributes(testCase.attributes).filter(({ name }) => shared.includes(name)),
   });
   const model = ModelProto.create({
     irVersion: 10,

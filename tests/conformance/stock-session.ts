@@ -30,12 +30,15 @@ export async function runModelOnOrtNode(
 ): Promise<Record<string, Tensor>> {
   const session = await ort.InferenceSession.create(model, { logSeverityLevel: 3, intraOpNumThreads: 1 });
   try {
-    const feeds = Object.entries(inputs).map(([name, tensor]) => [name, toOrt(tensor)]);
-    const results = await session.run(Object.fromEntries(feeds));
+    const results = await session.run(ortFeeds(inputs));
     return Object.fromEntries(outputs.map((name) => [name, fromOrt(results[name]!, type)]));
   } finally {
     await session.release();
   }
+}
+
+export function ortFeeds(inputs: AttentionInputs): Record<string, ort.Tensor> {
+  return Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, toOrt(tensor)]));
 }
 
 function toOrt(tensor: Tensor): ort.Tensor {
