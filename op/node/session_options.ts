@@ -91,8 +91,9 @@ function* providerSettings(provider: Options, name: string, index: number): Gene
   }
 }
 
+/** Device 0 is ONNX Runtime's own default. */
 function device({ deviceId }: Options): Record<string, string> {
-  return typeof deviceId === 'number' ? { device_id: String(deviceId) } : {};
+  return typeof deviceId === 'number' && deviceId !== 0 ? { device_id: String(deviceId) } : {};
 }
 
 function webgpu(provider: Options): Record<string, string> {
