@@ -89,7 +89,7 @@ export function attentionModel(form: ModelForm): Uint8Array {
       OperatorSetIdProto.create({ domain, version: SINCE_VERSION }),
     ],
     functions: form.withFunction
-      ? [FunctionProto.create({ ...functionFor([useOf(form)], opset), domain })]
+      ? [FunctionProto.create({ ...functionFor([functionUse(form)], opset), domain })]
       : [],
     graph: GraphProto.create({
       name: 'case',
@@ -107,7 +107,12 @@ export function attentionModel(form: ModelForm): Uint8Array {
   return ModelProto.encode(model).finish();
 }
 
-function useOf({ inputs, attributes, presents }: ModelForm): FunctionUse {
+/** How the node of a case calls the portable function. */
+export function functionUse({
+  inputs,
+  attributes,
+  presents,
+}: Pick<ModelForm, 'inputs' | 'attributes' | 'presents'>): FunctionUse {
   const use: FunctionUse = {
     type: inputs.Q!.type as FunctionUse['type'],
     rank: inputs.Q!.dims.length as 3 | 4,

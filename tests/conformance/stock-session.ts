@@ -28,10 +28,20 @@ export async function runModelOnOrtNode(
   inputs: AttentionInputs,
   outputs: readonly string[],
 ): Promise<Record<string, Tensor>> {
-  const session = await ort.InferenceSession.create(model, { logSeverityLevel: 3, intraOpNumThreads: 1 });
-  try {
+  return withSession(model, async (session) => {
     const results = await session.run(ortFeeds(inputs));
     return Object.fromEntries(outputs.map((name) => [name, fromOrt(results[name]!, type)]));
+  });
+}
+
+/** Releases the session however `use` ends. */
+export async function withSession<Result>(
+  model: Uint8Array,
+  use: (session: ort.InferenceSession) => Promise<Result>,
+): Promise<Result> {
+  const session = await ort.InferenceSession.create(model, { logSeverityLevel: 3, intraOpNumThreads: 1 });
+  try {
+    return await use(session);
   } finally {
     await session.release();
   }
@@ -52,7 +62,7 @@ function toOrt(tensor: Tensor): ort.Tensor {
   }
 }
 
-function fromOrt(tensor: ort.Tensor, type: ElementType): Tensor {
+export function fromOrt(tensor: ort.Tensor, type: ElementType): Tensor {
   if (type === 'float16') return { type, dims: tensor.dims, data: tensor.data as Uint16Array };
   return fromNumbers(type, tensor.dims, tensor.data as Float32Array);
 }
