@@ -190,7 +190,7 @@ describe('parity with stock onnxruntime-node', () => {
   }
 
   it('refuses a missing input in the same words, and ignores one too many', async () => {
-    const { in7: _, ...missing } = FEEDS;
+    const missing = Object.fromEntries(Object.entries(FEEDS).filter(([name]) => name !== 'in7'));
     assert.deepEqual(await outcome(() => ours.run(missing)), await outcome(() => stock.run(missing)));
     await ours.run({ ...FEEDS, more: floats([1]) });
   });
