@@ -5,6 +5,8 @@
 export { openModel, type Model } from './onnx/model.js';
 export { ModelFormatError } from './onnx/error.js';
 export { MemorySource, type ByteSource, type ExternalData } from './onnx/source.js';
+export { inspect } from './inspect.js';
+export { convert } from './convert.js';
 export { REASONS, type ReasonCode } from './reasons.js';
 export type { Inspection, MaskKind, PassedOver, Quantity, Site, SiteKind, SiteValues } from './site.js';
 export type { Conversion, ConvertOptions, Mode, Refusal, Replacement, SiteParameters } from './conversion.js';

@@ -1,5 +1,15 @@
 /** Model files on disk: random-access reading, external data beside the model, atomic writing. The only Node code here. */
-import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, isAbsolute, join, normalize, sep } from 'node:path';
 import { openModel, type Model } from './model.js';
 import type { ByteSource, ExternalData } from './source.js';
@@ -10,6 +20,9 @@ export class FileSource implements ByteSource {
   private readonly descriptor: number;
 
   constructor(readonly path: string) {
+    // Opening a pipe would wait for its writer, for ever.
+    const found = statSync(path);
+    if (!found.isFile() && !found.isDirectory()) throw new Error(`'${path}' is not a regular file`);
     this.descriptor = openSync(path, 'r');
     this.size = fstatSync(this.descriptor).size;
   }
@@ -36,22 +49,34 @@ export class FileSource implements ByteSource {
   }
 }
 
+/**
+ * Path of an external data file, or `null` where the location leaves the model's folder: as a path, or through symbolic
+ * links. (Links that lead where the model's own link leads, as in a download cache, stay inside.)
+ */
+export function externalDataPath(modelPath: string, location: string): string | null {
+  const inside = normalize(location);
+  if (location === '' || location.includes('\0') || isAbsolute(inside)) return null;
+  if (inside === '..' || inside.startsWith(`..${sep}`)) return null;
+  const folder = dirname(modelPath);
+  const path = join(folder, inside);
+  try {
+    const real = realpathSync(path);
+    const allowed = [realpathSync(folder === '' ? '.' : folder), dirname(realpathSync(modelPath))];
+    if (!allowed.some((root) => real.startsWith(root.endsWith(sep) ? root : root + sep))) return null;
+    return statSync(real).isFile() ? path : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Finds external data below the folder of the model; a location that leaves the folder is not followed. */
 export function externalDataBeside(modelPath: string): ExternalData & { close(): void } {
-  const folder = dirname(modelPath);
   const open = new Map<string, FileSource | null>();
   const find = (location: string): ByteSource | null => {
     const known = open.get(location);
     if (known !== undefined) return known;
-    const inside = normalize(location);
-    let source: FileSource | null = null;
-    if (location !== '' && !isAbsolute(inside) && inside !== '..' && !inside.startsWith(`..${sep}`)) {
-      try {
-        source = new FileSource(join(folder, inside));
-      } catch {
-        source = null;
-      }
-    }
+    const path = externalDataPath(modelPath, location);
+    const source = path === null ? null : new FileSource(path);
     open.set(location, source);
     return source;
   };

@@ -85,12 +85,15 @@ export function openModel(input: Uint8Array | ByteSource, external: ExternalData
   };
 }
 
+/** Producers keep whole configurations here. */
+const MAX_METADATA_BYTES = 1 << 28;
+
 function readPair(cursor: Cursor): { key: string; value: string } {
   let key = '';
   let value = '';
   while (cursor.next()) {
     if (cursor.field === 1) key = cursor.text();
-    else if (cursor.field === 2) value = cursor.text();
+    else if (cursor.field === 2) value = cursor.text(MAX_METADATA_BYTES);
   }
   return { key, value };
 }

@@ -155,24 +155,27 @@ export function tensorNumbers(
   source: ByteSource,
   external: ExternalData,
 ): Float64Array | null {
-  const count = elementCount(tensor.dims);
   const width = BYTES[tensor.dataType];
   if (width === undefined) return null;
+  const count = checkedCount(tensor);
   if (count === 0) return new Float64Array(0);
   let bytes: Uint8Array;
   if (tensor.external !== null) {
     const file = external(tensor.external.get('location') ?? '');
     if (file === null) return null;
-    const offset = Number(tensor.external.get('offset') ?? 0);
-    const end = offset + Number(tensor.external.get('length') ?? count * width);
-    if (!(offset >= 0 && end <= file.size)) {
+    const offset = externalNumber(tensor, 'offset', 0);
+    const length = externalNumber(tensor, 'length', count * width);
+    if (offset + length > file.size) {
       throw new ModelFormatError(
-        `tensor '${tensor.name}' lies at bytes ${offset} to ${end} of '${tensor.external.get('location') ?? ''}', which has ${file.size}`,
+        `tensor '${tensor.name}' lies at bytes ${offset} to ${offset + length} of '${tensor.external.get('location') ?? ''}', which has ${file.size}`,
         tensor.span.start,
       );
     }
-    bytes = file.read(offset, end);
+    if (length !== count * width) throw sizeError(tensor, length, count * width, 'bytes');
+    bytes = file.read(offset, offset + length);
   } else if (tensor.raw !== null) {
+    const length = tensor.raw.end - tensor.raw.start;
+    if (length !== count * width) throw sizeError(tensor, length, count * width, 'bytes');
     bytes = source.read(tensor.raw.start, tensor.raw.end);
   } else {
     const typed = tensor.typed?.() ?? [];
@@ -180,8 +183,30 @@ export function tensorNumbers(
     const isHalf = tensor.dataType === DataType.float16 || tensor.dataType === DataType.bfloat16;
     return Float64Array.from(typed, (value) => (isHalf ? halfToNumber(value, tensor.dataType) : value));
   }
-  if (bytes.length !== count * width) throw sizeError(tensor, bytes.length, count * width, 'bytes');
   return decodeNumbers(bytes, tensor.dataType, count);
+}
+
+/** Elements that the shape asks for; nothing of that size is made before the data has been seen to have it. */
+function checkedCount(tensor: StoredTensor): number {
+  const wrong = tensor.dims.find((dim) => !Number.isSafeInteger(dim) || dim < 0);
+  if (wrong !== undefined) {
+    throw new ModelFormatError(
+      `tensor '${tensor.name}' has a dimension of ${wrong}, allowed are 0 to 2^53 - 1`,
+      tensor.span.start,
+    );
+  }
+  return elementCount(tensor.dims);
+}
+
+function externalNumber(tensor: StoredTensor, key: 'offset' | 'length', fallback: number): number {
+  const text = tensor.external?.get(key);
+  if (text === undefined) return fallback;
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (Number.isSafeInteger(value)) return value;
+  throw new ModelFormatError(
+    `tensor '${tensor.name}' has the external data ${key} '${text.slice(0, 40)}', a whole number of bytes is needed`,
+    tensor.span.start,
+  );
 }
 
 function sizeError(tensor: StoredTensor, found: number, expected: number, unit: string): ModelFormatError {

@@ -10,6 +10,9 @@ const FIXED64 = 1;
 const LENGTH_DELIMITED = 2;
 const FIXED32 = 5;
 
+/** Names are far shorter; without a limit a few of them could fill the memory. */
+const MAX_NAME_BYTES = 1 << 20;
+
 const decoder = new TextDecoder('utf-8', { fatal: false });
 
 export class Cursor {
@@ -79,8 +82,15 @@ export class Cursor {
     return { start: this.start, end: this.end };
   }
 
-  text(): string {
+  /** @param limit longest text in bytes that is not refused as hostile */
+  text(limit = MAX_NAME_BYTES): string {
     this.expect(LENGTH_DELIMITED);
+    if (this.end - this.start > limit) {
+      throw new ModelFormatError(
+        `the text in field ${this.field} has ${this.end - this.start} bytes, at most ${limit} are allowed`,
+        this.fieldStart,
+      );
+    }
     return decoder.decode(this.window.view(this.start, this.end));
   }
 

@@ -1,0 +1,86 @@
+/** Converts one model and compares what original and converted model compute. */
+import * as ort from 'onnxruntime-node';
+import type { Feeds } from '../../converter/data/tensor.js';
+import { convert, openModel, type Mode } from '../../converter/index.js';
+
+export interface Outcome {
+  readonly replaced: number;
+  readonly refused: readonly string[];
+  /** Largest difference of an output, relative to the largest output (at least 1); `null` when nothing was compared. */
+  readonly error: number | null;
+  readonly failure: string | null;
+}
+
+export interface CheckOptions {
+  readonly mode: Mode;
+  readonly withoutFunction?: boolean;
+}
+
+const half = (bits: number): number => {
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  const size =
+    exponent === 0
+      ? fraction * 2 ** -24
+      : exponent === 31
+        ? fraction
+          ? NaN
+          : Infinity
+        : (1 + fraction / 1024) * 2 ** (exponent - 15);
+  return bits & 0x8000 ? -size : size;
+};
+
+function numbers(tensor: ort.Tensor): Float64Array {
+  const { data } = tensor;
+  if (tensor.type === 'float16') return Float64Array.from(data as Uint16Array, half);
+  return Float64Array.from(data as Float32Array, Number);
+}
+
+export async function checkModel(
+  bytes: Uint8Array,
+  feeds: readonly Feeds[],
+  options: CheckOptions,
+): Promise<Outcome> {
+  const conversion = convert(openModel(bytes), options);
+  const refused = conversion.refused.map(({ name, reason, detail }) => `${name}: ${reason} (${detail})`);
+  const outcome = { replaced: conversion.replaced.length, refused };
+  if (outcome.replaced === 0) return { ...outcome, error: null, failure: null };
+  try {
+    const settings = { intraOpNumThreads: 1, logSeverityLevel: 4 } as const;
+    const original = await ort.InferenceSession.create(bytes, settings);
+    const converted = await ort.InferenceSession.create(conversion.toBytes(), settings);
+    let error = 0;
+    for (const feed of feeds) {
+      const inputs = Object.fromEntries(
+        original.inputNames.map((name) => {
+          const sample = feed[name]!;
+          return [name, new ort.Tensor(sample.type, sample.data as Float32Array, [...sample.dims])];
+        }),
+      );
+      const expected = await original.run(inputs);
+      const found = await converted.run(inputs);
+      for (const name of original.outputNames)
+        error = Math.max(error, difference(expected[name]!, found[name]!));
+    }
+    await original.release();
+    await converted.release();
+    return { ...outcome, error, failure: null };
+  } catch (problem) {
+    return { ...outcome, error: null, failure: String(problem) };
+  }
+}
+
+function difference(expected: ort.Tensor, found: ort.Tensor): number {
+  if (expected.dims.join() !== found.dims.join() || expected.type !== found.type) return Infinity;
+  const a = numbers(expected);
+  const b = numbers(found);
+  let worst = 0;
+  let largest = 1;
+  for (let i = 0; i < a.length; i++) {
+    if (Number.isFinite(a[i]!)) largest = Math.max(largest, Math.abs(a[i]!));
+    if (a[i] === b[i] || (Number.isNaN(a[i]!) && Number.isNaN(b[i]!))) continue;
+    const distance = Math.abs(a[i]! - b[i]!);
+    worst = Math.max(worst, Number.isNaN(distance) ? Infinity : distance);
+  }
+  return worst / largest;
+}

@@ -1,0 +1,90 @@
+/** The model zoo on disk: its index, its files, and inputs to run each with. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readNpz } from '../../converter/data/npz.js';
+import type { Feeds, Sample } from '../../converter/data/tensor.js';
+import type { Model } from '../../converter/index.js';
+
+export interface ZooEntry {
+  readonly path: string;
+  readonly group: string;
+  readonly arch: string;
+  readonly exporter_id: string;
+  readonly dtype: string;
+  readonly polarity: string;
+  readonly softmax_sites: number;
+  readonly sigmoid_sites: number;
+  readonly attention_ops: number;
+  readonly npz: string | null;
+  readonly ort_runs: boolean;
+  readonly notes: string | null;
+}
+
+export interface Zoo {
+  readonly entries: readonly ZooEntry[];
+  bytes(entry: ZooEntry): Uint8Array;
+  feeds(entry: ZooEntry, model: Model): Feeds[];
+}
+
+/** @param folder holds index.json (or its parent's `zoo` does) and the groups. */
+export function openZoo(folder: string, indexPath = join(folder, 'index.json')): Zoo {
+  const entries = JSON.parse(readFileSync(indexPath, 'utf8')) as ZooEntry[];
+  return {
+    entries: entries.filter((entry) => existsSync(join(folder, entry.path))),
+    bytes: (entry) => readFileSync(join(folder, entry.path)),
+    feeds: (entry, model) => {
+      const recorded = entry.npz === null ? [] : recordedFeeds(join(folder, entry.npz), model);
+      return recorded.length > 0 ? recorded : [generatedFeeds(model)];
+    },
+  };
+}
+
+function recordedFeeds(file: string, model: Model): Feeds[] {
+  const arrays = readNpz(readFileSync(file), file);
+  const out: Feeds[] = [];
+  for (const run of ['case0', 'case1']) {
+    const feeds: Record<string, Sample> = {};
+    for (const [name, array] of Object.entries(arrays)) {
+      if (name.startsWith(`${run}.in.`)) feeds[name.slice(run.length + 4)] = array;
+    }
+    if (Object.keys(feeds).length > 0) out.push(feeds);
+  }
+  const names = model.graph.inputs
+    .filter(({ name }) => !model.graph.initializers.has(name))
+    .map(({ name }) => name);
+  return out.filter((feeds) => names.every((name) => feeds[name] !== undefined));
+}
+
+/** A small, fixed random generator (a linear congruence), so that runs repeat. */
+export function randomNumbers(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+/** Inputs of the declared shapes; open dimensions are 1 (the first) or 8. */
+export function generatedFeeds(model: Model): Feeds {
+  const random = randomNumbers(7);
+  const feeds: Record<string, Sample> = {};
+  for (const { name, dataType, dims } of model.graph.inputs) {
+    if (model.graph.initializers.has(name)) continue;
+    const shape = (dims ?? []).map((dim, axis) => (typeof dim === 'number' ? dim : axis === 0 ? 1 : 8));
+    const count = shape.reduce((product, dim) => product * dim, 1);
+    if (dataType === 7)
+      feeds[name] = {
+        type: 'int64',
+        dims: shape,
+        data: BigInt64Array.from({ length: count }, () => BigInt(Math.floor(random() * 50))),
+      };
+    else if (dataType === 9) feeds[name] = { type: 'bool', dims: shape, data: new Uint8Array(count).fill(1) };
+    else
+      feeds[name] = {
+        type: 'float32',
+        dims: shape,
+        data: Float32Array.from({ length: count }, () => 2 * random() - 1),
+      };
+  }
+  return feeds;
+}

@@ -1,0 +1,198 @@
+/**
+ * Passes 1 to 3 over a whole model: every anchor is found, derived and decided upon. The result holds both what a reader is
+ * told and what the rewriter needs.
+ */
+import type { Graph } from '../graph/graph.js';
+import { Knowledge } from '../graph/knowledge.js';
+import { isOp, nodeLabel, type GraphNode } from '../graph/node.js';
+import type { Model } from '../onnx/model.js';
+import type { ReasonCode } from '../reasons.js';
+import type { PassedOver } from '../site.js';
+import { findAnchors, type Anchor } from './anchors.js';
+import { derive, type Derived } from './derive.js';
+import { Refused } from './form.js';
+import { findFused, type FusedSite } from './fused.js';
+import { findDead } from './liveness.js';
+import { planMasks, type MaskPlan } from './masks.js';
+import { findScorePaths, findWeightPath, type ScorePath, type WeightPath } from './paths.js';
+
+/** An attention site that is spelled out in standard operators. */
+export interface SpelledSite {
+  readonly anchor: Anchor;
+  readonly site: Derived;
+  readonly masks: MaskPlan;
+}
+
+/** An attention site that is not replaced. */
+export interface RefusedSite {
+  readonly anchor: Anchor;
+  readonly reason: ReasonCode;
+  readonly detail: string;
+  readonly nodes: readonly GraphNode[];
+  /** What had been derived by then. */
+  readonly site: Derived | null;
+}
+
+export interface Analysis {
+  readonly model: Model;
+  readonly knowledge: Knowledge;
+  readonly spelled: readonly SpelledSite[];
+  readonly fused: readonly FusedSite[];
+  readonly refused: readonly RefusedSite[];
+  readonly passedOver: readonly PassedOver[];
+}
+
+export function analyse(model: Model): Analysis {
+  const knowledge = new Knowledge(model);
+  const spelled: SpelledSite[] = [];
+  const refused: RefusedSite[] = [];
+  const passedOver: PassedOver[] = [];
+  const fused: FusedSite[] = [];
+  for (const graph of graphsOf(model.graph)) {
+    fused.push(...findFused(graph, knowledge));
+    for (const anchor of findAnchors(graph, knowledge)) {
+      const result = examine(anchor, knowledge);
+      if ('masks' in result) spelled.push(result);
+      else if (isAttention(result)) refused.push(result);
+      else
+        passedOver.push({ node: nodeLabel(anchor.node), opType: anchor.node.opType, reason: result.reason });
+    }
+  }
+  return { model, knowledge, spelled, fused, refused, passedOver };
+}
+
+export function* graphsOf(graph: Graph): Iterable<Graph> {
+  yield graph;
+  for (const node of graph.nodes) for (const body of node.subgraphs) yield* graphsOf(body);
+}
+
+/** These say that the activation is no attention at all; every other refusal is about an attention site. */
+const NO_ATTENTION: ReadonlySet<ReasonCode> = new Set([
+  'no-score-product',
+  'no-value-product',
+  'linear-scores',
+  'constant-keys',
+  'channel-attention',
+]);
+
+function isAttention({ anchor, reason }: RefusedSite): boolean {
+  if (NO_ATTENTION.has(reason)) return false;
+  // Gates are everywhere; a sigmoid counts as attention only when it could be derived as such.
+  return (
+    anchor.kind === 'softmax' ||
+    ['weights-used-elsewhere', 'scores-used-elsewhere', 'mixed-weights', 'data-type'].includes(reason)
+  );
+}
+
+function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSite {
+  const refuse = (
+    reason: ReasonCode,
+    detail: string,
+    nodes: readonly GraphNode[],
+    site: Derived | null = null,
+  ): RefusedSite => ({
+    anchor,
+    reason,
+    detail,
+    nodes,
+    site,
+  });
+  const weights = findWeightPath(anchor.graph, anchor.weights, knowledge);
+  const search = findScorePaths(anchor.graph, anchor.scores, knowledge);
+  if (search.paths.length === 0) {
+    const sink = search.ends.find((node) => isOp(node, 'Concat'));
+    if (sink !== undefined && concatenatesScores(sink, knowledge)) {
+      return refuse('attention-sink', `'${nodeLabel(sink)}' appends a score without a value`, [
+        sink,
+        anchor.node,
+      ]);
+    }
+    return refuse('no-score-product', `the scores '${anchor.scores}' come from no matrix product`, [
+      anchor.node,
+    ]);
+  }
+  if (weights === null) {
+    return refuse('no-value-product', `the weights '${anchor.weights}' reach no matrix product`, [
+      anchor.node,
+    ]);
+  }
+  if (anchor.plusOne) {
+    return refuse(
+      'softmax-plus-one',
+      `the denominator of '${nodeLabel(anchor.node)}' holds a term besides the weights`,
+      [anchor.node],
+    );
+  }
+  let first: RefusedSite | null = null;
+  for (const path of preferred(search.paths, knowledge)) {
+    const result = attempt(anchor, path, weights, knowledge);
+    if ('masks' in result) return result;
+    if (first === null || (NO_ATTENTION.has(first.reason) && !NO_ATTENTION.has(result.reason)))
+      first = result;
+  }
+  return first!;
+}
+
+/** Concat of scores with something else along the keys, for a softmax over both. */
+function concatenatesScores(node: GraphNode, knowledge: Knowledge): boolean {
+  return node.inputs.some((input) => findScorePaths(node.graph, input, knowledge).paths.length > 0);
+}
+
+/** Products of two computed tensors first: a product with a constant is more likely a position term. */
+function preferred(paths: readonly ScorePath[], knowledge: Knowledge): ScorePath[] {
+  const isFixed = ({ product }: ScorePath): number =>
+    product.node.inputs.slice(0, 2).filter((name) => knowledge.isConstant(product.node.graph, name)).length;
+  const repeatsRows = ({ product }: ScorePath): number => {
+    const own = product.operands.map((letters, i) =>
+      letters.filter(
+        (letter) => product.output.includes(letter) && !product.operands[1 - i]!.includes(letter),
+      ),
+    );
+    return own.every((letters) => letters.length > 0) ? 0 : 1;
+  };
+  return [...paths].sort(
+    (a, b) => isFixed(a) - isFixed(b) || repeatsRows(a) - repeatsRows(b) || a.steps.length - b.steps.length,
+  );
+}
+
+function attempt(
+  anchor: Anchor,
+  path: ScorePath,
+  weights: WeightPath,
+  knowledge: Knowledge,
+): SpelledSite | RefusedSite {
+  let site: Derived | null = null;
+  try {
+    site = derive(anchor, path, weights, knowledge);
+    const masks = planMasks(site, knowledge);
+    refuseOtherUses(anchor, site);
+    return { anchor, site, masks };
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    return { anchor, reason: error.code, detail: error.detail, nodes: error.nodes, site };
+  }
+}
+
+/** Nothing is gained, and something may be lost, when scores or weights have to be computed all the same. */
+function refuseOtherUses(anchor: Anchor, site: Derived): void {
+  const kept = [site.query, site.key, site.value].map((chain) => chain[0]!.name);
+  const kinds = [
+    ...site.form.addends.map(({ tensor }) => tensor.name),
+    ...site.form.visible.map(({ condition }) => condition.name),
+  ];
+  const dead = findDead(site.graph, [site.valueProduct], new Set([...kept, ...kinds]));
+  if (!dead.has(anchor.node)) {
+    throw new Refused(
+      'weights-used-elsewhere',
+      `the weights '${anchor.weights}' are needed besides the product with the values`,
+      [anchor.node],
+    );
+  }
+  if (!dead.has(site.scoreProduct)) {
+    throw new Refused(
+      'scores-used-elsewhere',
+      `the scores of '${nodeLabel(site.scoreProduct)}' are needed besides their activation`,
+      [site.scoreProduct],
+    );
+  }
+}

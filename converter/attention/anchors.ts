@@ -1,0 +1,273 @@
+/**
+ * Pass 1, find: the activations that could be attention weights. Softmax and Sigmoid nodes, and the same functions written
+ * out in exponentials, sums and hyperbolic tangents. Whether an anchor is attention at all is decided later.
+ */
+import type { Graph } from '../graph/graph.js';
+import type { Knowledge } from '../graph/knowledge.js';
+import { intAttribute, intsAttribute, isOp, type GraphNode } from '../graph/node.js';
+
+export interface Anchor {
+  readonly kind: 'softmax' | 'sigmoid';
+  /** The node that yields the weights. */
+  readonly node: GraphNode;
+  readonly graph: Graph;
+  /** Input of the activation; a sigmoid is applied to `factor` times it. */
+  readonly scores: string;
+  readonly factor: number;
+  readonly weights: string;
+  /** Axes of the scores that a softmax normalises over; `null` for a sigmoid. */
+  readonly normalised: readonly number[] | null;
+  /** A tensor that the activation itself adds to the scores. */
+  readonly addend: string | null;
+  /** The denominator holds more than the sum of the weights. */
+  readonly plusOne: boolean;
+}
+
+export function findAnchors(graph: Graph, knowledge: Knowledge): Anchor[] {
+  const anchors: Anchor[] = [];
+  for (const node of graph.nodes) {
+    const anchor = readAnchor(node, knowledge);
+    if (anchor !== null) anchors.push(anchor);
+  }
+  return anchors;
+}
+
+function readAnchor(node: GraphNode, knowledge: Knowledge): Anchor | null {
+  if (node.domain === 'com.microsoft' && node.opType === 'BiasSoftmax')
+    return softmaxNode(node, knowledge, node.inputs[1] ?? null);
+  if (node.domain !== '') return null;
+  switch (node.opType) {
+    case 'Softmax':
+      return softmaxNode(node, knowledge, null);
+    case 'Sigmoid':
+      return sigmoid(node, node.inputs[0]!, 1);
+    case 'Div':
+      return (
+        writtenSoftmax(node, node.inputs[0]!, node.inputs[1]!, knowledge) ??
+        sigmoidQuotient(node, knowledge) ??
+        tanhHalf(node, knowledge)
+      );
+    case 'Mul':
+      return reciprocalProduct(node, knowledge) ?? tanhHalf(node, knowledge);
+    case 'Add':
+      return tanhHalf(node, knowledge);
+    case 'Reciprocal': {
+      const factor = exponentialPlusOne(node.graph, node.inputs[0]!, knowledge);
+      return factor === null ? null : sigmoid(node, factor.name, factor.factor);
+    }
+    case 'Exp':
+      return expOfLogSoftmax(node, knowledge);
+    default:
+      return null;
+  }
+}
+
+function anchorOf(node: GraphNode, kind: Anchor['kind'], scores: string): Anchor {
+  return {
+    kind,
+    node,
+    graph: node.graph,
+    scores,
+    factor: 1,
+    weights: node.outputs[0]!,
+    normalised: null,
+    addend: null,
+    plusOne: false,
+  };
+}
+
+function sigmoid(node: GraphNode, scores: string, factor: number): Anchor {
+  return { ...anchorOf(node, 'sigmoid', scores), factor };
+}
+
+/** Axes that a Softmax or LogSoftmax normalises over. Before opset 13 it flattened everything from its axis on. */
+function softmaxAxes(node: GraphNode, knowledge: Knowledge): number[] | null {
+  const rank = knowledge.sizes(node.graph, node.inputs[0]!)?.length;
+  if (rank === undefined) return null;
+  const flattens = node.domain === '' && (knowledge.model.opsets.get('') ?? 0) < 13;
+  const raw = intAttribute(node, 'axis', node.domain === '' && !flattens ? -1 : 1);
+  const axis = raw < 0 ? raw + rank : raw;
+  return flattens ? Array.from({ length: rank - axis }, (_, i) => axis + i) : [axis];
+}
+
+function softmaxNode(node: GraphNode, knowledge: Knowledge, addend: string | null): Anchor | null {
+  const normalised = softmaxAxes(node, knowledge);
+  if (normalised === null) return null;
+  return { ...anchorOf(node, 'softmax', node.inputs[0]!), normalised, addend };
+}
+
+/** exp(log_softmax(x)) */
+function expOfLogSoftmax(node: GraphNode, knowledge: Knowledge): Anchor | null {
+  const inner = producerThrough(node.graph, node.inputs[0]!);
+  if (inner === undefined) return null;
+  if (isOp(inner, 'LogSoftmax')) {
+    const normalised = softmaxAxes(inner, knowledge);
+    return normalised === null ? null : { ...anchorOf(node, 'softmax', inner.inputs[0]!), normalised };
+  }
+  if (!isOp(inner, 'Sub')) return null;
+  const log = producerThrough(node.graph, inner.inputs[1]!);
+  if (log === undefined || !isOp(log, 'ReduceLogSumExp') || log.inputs[0] !== inner.inputs[0]) return null;
+  const normalised = reducedAxes(log, knowledge);
+  return normalised === null ? null : { ...anchorOf(node, 'softmax', inner.inputs[0]!), normalised };
+}
+
+/** The producer of a value, looking through Identity, Cast and Dropout. */
+export function producerThrough(graph: Graph, name: string): GraphNode | undefined {
+  let node = graph.producer(name);
+  while (node !== undefined && isOp(node, 'Identity', 'Cast', 'Dropout'))
+    node = graph.producer(node.inputs[0]!);
+  return node;
+}
+
+function reducedAxes(node: GraphNode, knowledge: Knowledge): number[] | null {
+  const rank = knowledge.sizes(node.graph, node.inputs[0]!)?.length;
+  if (rank === undefined) return null;
+  const given = node.inputs[1]
+    ? knowledge.values(node.graph, node.inputs[1])?.[0]?.data
+    : intsAttribute(node, 'axes');
+  if (!given) return null;
+  return Array.from(given, (axis) => (axis < 0 ? axis + rank : axis));
+}
+
+/** A denominator's constant addend up to this size only guards against division by zero. */
+const LARGEST_EPSILON = 1e-5;
+
+interface Denominator {
+  readonly sum: GraphNode;
+  readonly plusOne: boolean;
+}
+
+/** Follows a denominator to the ReduceSum behind it: through Expand, guards against 0, and a constant addend. */
+function denominator(graph: Graph, name: string, knowledge: Knowledge): Denominator | null {
+  let current = name;
+  let plusOne = false;
+  for (let depth = 0; depth < 8; depth++) {
+    const node = graph.producer(current);
+    if (node === undefined) return null;
+    if (isOp(node, 'ReduceSum')) return { sum: node, plusOne };
+    if (isOp(node, 'Expand', 'Identity', 'Cast', 'Unsqueeze', 'Reshape')) current = node.inputs[0]!;
+    else if (isOp(node, 'Add', 'Max', 'Clip')) {
+      const constants = node.inputs.map((input) => (input === '' ? null : knowledge.number(graph, input)));
+      const value = isOp(node, 'Clip')
+        ? (constants[1] ?? 0)
+        : constants.find((constant) => constant !== null);
+      if (value === undefined) {
+        plusOne = true;
+        current = node.inputs[graph.producer(node.inputs[0]!) === undefined ? 1 : 0]!;
+        continue;
+      }
+      if (value === null || value > LARGEST_EPSILON || value < 0) plusOne = true;
+      current = node.inputs[constants[0] === null || constants[0] === undefined ? 0 : 1]!;
+    } else return null;
+  }
+  return null;
+}
+
+/** exp(x) / sum(exp(x)) */
+function writtenSoftmax(node: GraphNode, top: string, bottom: string, knowledge: Knowledge): Anchor | null {
+  const exponential = producerThrough(node.graph, top);
+  if (exponential === undefined || !isOp(exponential, 'Exp')) return null;
+  const found = denominator(node.graph, bottom, knowledge);
+  if (found === null || producerThrough(node.graph, found.sum.inputs[0]!) !== exponential) return null;
+  const normalised = reducedAxes(found.sum, knowledge);
+  if (normalised === null) return null;
+  return { ...anchorOf(node, 'softmax', exponential.inputs[0]!), normalised, plusOne: found.plusOne };
+}
+
+/** exp(x) * (1 / sum(exp(x))) */
+function reciprocalProduct(node: GraphNode, knowledge: Knowledge): Anchor | null {
+  for (const [top, other] of [
+    [0, 1],
+    [1, 0],
+  ] as const) {
+    const reciprocal = producerThrough(node.graph, node.inputs[other]!);
+    if (reciprocal === undefined || !isOp(reciprocal, 'Reciprocal')) continue;
+    const anchor = writtenSoftmax(node, node.inputs[top]!, reciprocal.inputs[0]!, knowledge);
+    if (anchor !== null) return anchor;
+  }
+  return null;
+}
+
+interface Scaled {
+  readonly name: string;
+  readonly factor: number;
+}
+
+/** `value` as a constant times another value. */
+function scaledBy(graph: Graph, value: string, knowledge: Knowledge): Scaled {
+  let name = value;
+  let factor = 1;
+  for (let depth = 0; depth < 4; depth++) {
+    const node = graph.producer(name);
+    if (node === undefined) break;
+    if (isOp(node, 'Neg')) {
+      factor = -factor;
+      name = node.inputs[0]!;
+    } else if (isOp(node, 'Mul', 'Div')) {
+      const right = knowledge.number(graph, node.inputs[1]!);
+      const left = isOp(node, 'Mul') ? knowledge.number(graph, node.inputs[0]!) : null;
+      if (right !== null) {
+        factor = isOp(node, 'Mul') ? factor * right : factor / right;
+        name = node.inputs[0]!;
+      } else if (left !== null) {
+        factor *= left;
+        name = node.inputs[1]!;
+      } else break;
+    } else break;
+  }
+  return { name, factor };
+}
+
+/** 1 + exp(-x): the x, with the factor that a sigmoid applies to it. */
+function exponentialPlusOne(graph: Graph, name: string, knowledge: Knowledge): Scaled | null {
+  const sum = producerThrough(graph, name);
+  if (sum === undefined || !isOp(sum, 'Add')) return null;
+  for (const [one, other] of [
+    [0, 1],
+    [1, 0],
+  ] as const) {
+    if (knowledge.number(graph, sum.inputs[one]!) !== 1) continue;
+    const exponential = producerThrough(graph, sum.inputs[other]!);
+    if (exponential === undefined || !isOp(exponential, 'Exp')) continue;
+    const negated = graph.producer(exponential.inputs[0]!);
+    if (negated !== undefined && isOp(negated, 'Neg')) return { name: negated.inputs[0]!, factor: 1 };
+    const inner = scaledBy(graph, exponential.inputs[0]!, knowledge);
+    return inner.factor === -1
+      ? { name: inner.name, factor: 1 }
+      : { name: exponential.inputs[0]!, factor: -1 };
+  }
+  return null;
+}
+
+/** 1 / (1 + exp(-x)) or exp(x) / (1 + exp(x)) */
+function sigmoidQuotient(node: GraphNode, knowledge: Knowledge): Anchor | null {
+  const bottom = exponentialPlusOne(node.graph, node.inputs[1]!, knowledge);
+  if (bottom === null) return null;
+  if (knowledge.number(node.graph, node.inputs[0]!) === 1) return sigmoid(node, bottom.name, bottom.factor);
+  const top = producerThrough(node.graph, node.inputs[0]!);
+  if (top === undefined || !isOp(top, 'Exp')) return null;
+  const sum = producerThrough(node.graph, node.inputs[1]!);
+  const uses = sum?.inputs.some((input) => producerThrough(node.graph, input) === top) ?? false;
+  return uses ? sigmoid(node, top.inputs[0]!, 1) : null;
+}
+
+/** 0.5 (1 + tanh(x / 2)), with the half inside or outside of the sum. */
+function tanhHalf(node: GraphNode, knowledge: Knowledge): Anchor | null {
+  const { graph } = node;
+  const outer = scaledBy(graph, node.outputs[0]!, knowledge);
+  const sum = graph.producer(outer.name);
+  if (sum === undefined || !isOp(sum, 'Add') || (isOp(node, 'Add') && outer.factor !== 1)) return null;
+  for (const [constantAt, other] of [
+    [0, 1],
+    [1, 0],
+  ] as const) {
+    const constant = knowledge.number(graph, sum.inputs[constantAt]!);
+    if (constant === null || constant * outer.factor !== 0.5) continue;
+    const inner = scaledBy(graph, sum.inputs[other]!, knowledge);
+    const tanh = graph.producer(inner.name);
+    if (tanh === undefined || !isOp(tanh, 'Tanh') || inner.factor * outer.factor !== 0.5) continue;
+    const argument = scaledBy(graph, tanh.inputs[0]!, knowledge);
+    return sigmoid(node, argument.name, 2 * argument.factor);
+  }
+  return null;
+}

@@ -1,0 +1,65 @@
+/** The normal form of an attention site: what the derivation knows about it, with labelled axes. */
+import type { GraphNode } from '../graph/node.js';
+import type { ReasonCode } from '../reasons.js';
+import type { Axes } from './layout.js';
+
+/** A tensor of the model together with the meaning of its axes. */
+export interface Labelled {
+  readonly name: string;
+  readonly axes: Axes;
+}
+
+/** A tensor (or one number) added to the scores, times a factor. */
+export interface Addend {
+  readonly tensor: Labelled;
+  readonly factor: number;
+  /** A factor that the model computes. */
+  readonly node: GraphNode;
+}
+
+/** A condition under which a key takes part. */
+export interface Visibility {
+  readonly condition: Labelled;
+  /** The key takes part where the condition is false. */
+  readonly negated: boolean;
+  /** What the score was replaced by elsewhere; -Infinity where the weight itself was set to 0. */
+  readonly fill: number;
+  readonly node: GraphNode;
+}
+
+/** A factor on the scores or on the weights that is a tensor. */
+export interface TensorFactor {
+  readonly tensor: Labelled;
+  readonly divides: boolean;
+  readonly node: GraphNode;
+}
+
+/** What was found between the score product and the activation, and between the weights and the value product. */
+export interface ScoreForm {
+  /** Axes at the current point of the walk. */
+  axes: Axes;
+  scale: number;
+  scaleTensors: TensorFactor[];
+  softcap: number;
+  bias: number;
+  addends: Addend[];
+  visible: Visibility[];
+  /** Factor that the value product's result has to be multiplied by. */
+  gain: number;
+  gainTensors: TensorFactor[];
+  /** The weights are divided by their sum after the activation. */
+  normalise: boolean;
+  /** Rows without a visible key give 0 in the model too. */
+  guarded: boolean;
+}
+
+/** Why a site is not replaced. */
+export class Refused extends Error {
+  constructor(
+    readonly code: ReasonCode,
+    readonly detail: string,
+    readonly nodes: readonly GraphNode[],
+  ) {
+    super(detail);
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * Guards against small samples: a sliding window of 256 looks purely causal at 11 positions. Where a mask is built from
+ * numbers or buffers larger than the sampled sizes, it is worked out once more at a length that would show them.
+ */
+import type { Knowledge } from '../graph/knowledge.js';
+import type { GraphNode } from '../graph/node.js';
+import { isIntegerType } from '../graph/numeric.js';
+import type { Derived } from './derive.js';
+import type { Labelled } from './form.js';
+
+/** Positions up to which a mask is worked out in full. */
+const LONGEST = 2048;
+
+/** True when nothing in the making of the tensor could change its pattern beyond the sampled sizes. */
+export function confirmsAtLength(site: Derived, tensor: Labelled, knowledge: Knowledge): boolean {
+  const isFixed = [...site.rows, ...site.keys].every((atom) =>
+    atom.size.every((size) => size === atom.size[0]),
+  );
+  if (isFixed) return true;
+  const sampled = Math.min(...[...site.rows, ...site.keys].map((atom) => Math.min(...atom.size)));
+  const largest = largestConstant(site, tensor.name, knowledge);
+  if (largest <= 2) return true;
+  if (largest < sampled) return true;
+  if (largest > LONGEST) return false;
+  // A buffer of the largest size cannot be read beyond its end.
+  return [largest + 1, largest].some((length) => repeatsAtLength(site, tensor, knowledge, length));
+}
+
+/** The largest integer constant, or length of a constant buffer, that goes into the value. */
+function largestConstant(site: Derived, name: string, knowledge: Knowledge): number {
+  const seen = new Set<GraphNode>();
+  const stack = [name];
+  let largest = 0;
+  while (stack.length > 0) {
+    const current = stack.pop()!;
+    const home = site.graph.definer(current);
+    const node = home?.producer(current);
+    if (node === undefined || node.opType === 'Constant') {
+      const value = knowledge.environments[0]!.value(site.graph, current);
+      if (value === null) return Infinity;
+      for (const dim of value.dims) largest = Math.max(largest, dim);
+      if (value.data.length <= 16) {
+        for (const entry of value.data)
+          if (isLength(entry, isIntegerType(value.type))) largest = Math.max(largest, Math.abs(entry));
+      }
+      continue;
+    }
+    if (node.opType === 'Shape' || seen.has(node)) continue;
+    seen.add(node);
+    for (const input of node.inputs) if (input !== '') stack.push(input);
+  }
+  return largest;
+}
+
+/** Could be a number of positions: any integer but the open ends of slices; a float that is no fill of a mask. */
+function isLength(value: number, isInteger: boolean): boolean {
+  return isInteger ? Math.abs(value) < 2 ** 31 : value > -1000 && value <= 8192 && Number.isInteger(value);
+}
+
+/** Works the tensor out at the given length and compares its corner-to-corner pattern with the sampled one. */
+function repeatsAtLength(site: Derived, tensor: Labelled, knowledge: Knowledge, length: number): boolean {
+  const environment = knowledge.withLengths(length);
+  const value = environment.value(site.graph, tensor.name);
+  const sample = knowledge.environments[0]!.value(site.graph, tensor.name);
+  if (value === null || sample === null || value.dims.length !== sample.dims.length) return false;
+  const keys = value.dims.at(-1)!;
+  const rows = value.dims.at(-2) ?? 1;
+  const sampleKeys = sample.dims.at(-1)!;
+  const sampleRows = sample.dims.at(-2) ?? 1;
+  if (rows !== keys || sampleRows !== sampleKeys) return false;
+  const at = (i: number, j: number): number => value.data[i * keys + j]!;
+  const sampleAt = (i: number, j: number): number => sample.data[i * sampleKeys + j]!;
+  const reach = sampleKeys - 1;
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < keys; j++) {
+      const distance = Math.max(-reach, Math.min(reach, j - i));
+      const expected = distance >= 0 ? sampleAt(0, distance) : sampleAt(-distance, 0);
+      if (
+        Math.abs(distance) === reach &&
+        Math.abs(at(i, j)) <= 1000 &&
+        Math.abs(expected) <= 1000 &&
+        expected !== 0 &&
+        expected !== 1
+      )
+        continue;
+      if (at(i, j) !== expected) return false;
+    }
+  }
+  return true;
+}

@@ -1,0 +1,436 @@
+/**
+ * Pass 2, derive: what each operator between the score product and the value product does to the normal form. One small
+ * function per operator, in a table; the comment on each says what it preserves.
+ */
+import type { Knowledge, Size } from '../graph/knowledge.js';
+import { intsAttribute, isOp, nodeLabel, type GraphNode } from '../graph/node.js';
+import { numeric, type NumericTensor } from '../graph/numeric.js';
+import { Refused, type Labelled, type ScoreForm, type TensorFactor } from './form.js';
+import { isOne, type AxisSpace, type Atom, type Axes, type Axis } from './layout.js';
+import { readScatteredAddend } from './scatter.js';
+
+export interface Transfer {
+  readonly knowledge: Knowledge;
+  readonly space: AxisSpace;
+  readonly kind: 'softmax' | 'sigmoid';
+  readonly form: ScoreForm;
+  readonly node: GraphNode;
+  /** The input by which the scores (or weights) enter. */
+  readonly input: number;
+  /** Atoms that a softmax normalised over; empty before the activation. */
+  readonly keys: ReadonlySet<Atom>;
+}
+
+type Rule = (transfer: Transfer) => void;
+
+/** A bound at or beyond this changes no score that occurs. */
+const BEYOND_SCORES = 1e30;
+
+function sizesOf({ knowledge, node }: Transfer, name: string): Size[] {
+  const sizes = knowledge.sizes(node.graph, name);
+  if (sizes === null) throw new Refused('shape-unknown', `the shape of '${name}' cannot be inferred`, [node]);
+  return sizes;
+}
+
+function constant({ knowledge, node }: Transfer, name: string): number | null {
+  return knowledge.number(node.graph, name);
+}
+
+/**
+ * Labels a tensor that is combined element by element with the scores. Where it is larger than the scores, the scores gain
+ * an axis.
+ */
+function aligned(transfer: Transfer, name: string): Labelled {
+  const { form, space } = transfer;
+  const sizes = sizesOf(transfer, name);
+  const shared: Axis[] = [...form.axes];
+  while (shared.length < sizes.length) shared.unshift([]);
+  const offset = shared.length - sizes.length;
+  const axes = sizes.map((size, axis) => {
+    if (isOne(size)) return [];
+    const at = offset + axis;
+    if (shared[at]!.length === 0) shared[at] = space.axis(size);
+    return shared[at]!;
+  });
+  form.axes = shared;
+  return { name, axes };
+}
+
+/** Gives the scores the rank of the result, so that shorter operands keep their axes. */
+function extend(transfer: Transfer): void {
+  const { form, node, knowledge } = transfer;
+  const rank = knowledge.sizes(node.graph, node.outputs[0]!)?.length ?? form.axes.length;
+  const axes: Axis[] = [...form.axes];
+  while (axes.length < rank) axes.unshift([]);
+  form.axes = axes;
+}
+
+function hasAtoms(axes: Axes, space: AxisSpace, atoms: ReadonlySet<Atom>): boolean {
+  return space.resolveAll(axes).some((axis) => axis.some((atom) => atoms.has(atom)));
+}
+
+/** Keeps the order of elements: only the cut into axes changes. */
+const relayout: Rule = (transfer) => {
+  const { form, space, node } = transfer;
+  const target = sizesOf(transfer, node.outputs[0]!);
+  const axes = space.reshape(form.axes, target);
+  if (axes === null)
+    throw new Refused('layout', `'${nodeLabel(node)}' cuts the scores across their axes`, [node]);
+  form.axes = axes;
+};
+
+/** Moves axes, elements stay what they are. */
+const transpose: Rule = ({ form, node }) => {
+  const perm = intsAttribute(node, 'perm') ?? form.axes.map((_, axis) => form.axes.length - 1 - axis);
+  form.axes = perm.map((axis) => form.axes[axis]!);
+};
+
+/** Changes nothing but the precision, which the operator keeps at float32. */
+const unchanged: Rule = () => undefined;
+
+/** Identity where the target is no larger; else the scores are repeated along a new axis. */
+const expand: Rule = (transfer) => {
+  const { form, space, node } = transfer;
+  const target = sizesOf(transfer, node.outputs[0]!);
+  const axes: Axis[] = [...form.axes];
+  while (axes.length < target.length) axes.unshift([]);
+  form.axes = axes.map((axis, at) => (axis.length === 0 ? space.axis(target[at]!) : axis));
+};
+
+function multiply(transfer: Transfer, factor: number): void {
+  const { form, node } = transfer;
+  if (!Number.isFinite(factor) || factor === 0) {
+    throw new Refused('scores-changed', `'${nodeLabel(node)}' multiplies the scores by ${factor}`, [node]);
+  }
+  if (form.softcap > 0 && factor < 0) {
+    throw new Refused('scores-changed', `'${nodeLabel(node)}' negates soft-capped scores`, [node]);
+  }
+  form.scale *= factor;
+  form.softcap *= factor;
+  form.bias *= factor;
+  form.addends = form.addends.map((addend) => ({ ...addend, factor: addend.factor * factor }));
+  form.visible = form.visible.map((entry) => {
+    const fill = entry.fill * factor;
+    if (fill > 0)
+      throw new Refused('mask-not-excluding', `'${nodeLabel(node)}' turns the mask's fill into ${fill}`, [
+        entry.node,
+        node,
+      ]);
+    return { ...entry, fill };
+  });
+}
+
+function multiplyByTensor(transfer: Transfer, name: string, divides: boolean): void {
+  const { form, node } = transfer;
+  extend(transfer);
+  if (form.softcap > 0 || form.addends.length > 0 || form.visible.length > 0 || form.bias !== 0) {
+    throw new Refused(
+      'scores-changed',
+      `'${nodeLabel(node)}' multiplies scores by '${name}' after a mask or bias was added`,
+      [node],
+    );
+  }
+  form.scaleTensors.push({ tensor: aligned(transfer, name), divides, node });
+}
+
+/** s * c scales everything so far; s * tensor is a temperature. */
+const multiplyScores: Rule = (transfer) => {
+  const other = transfer.node.inputs[1 - transfer.input]!;
+  if (other === transfer.node.inputs[transfer.input]) {
+    throw new Refused('scores-changed', `'${nodeLabel(transfer.node)}' squares the scores`, [transfer.node]);
+  }
+  const factor = constant(transfer, other);
+  if (factor !== null) {
+    extend(transfer);
+    multiply(transfer, factor);
+  } else if (!maskedProduct(transfer, other)) multiplyByTensor(transfer, other, false);
+};
+
+/** s * m with m of 0 and 1 (an early GPT-2 spelling) hides keys; the large negative term for them follows. */
+function maskedProduct(transfer: Transfer, name: string): boolean {
+  const { knowledge, node, form } = transfer;
+  const values = knowledge.values(node.graph, name);
+  if (values === null || values.some(({ data }) => data.some((value) => value !== 0 && value !== 1)))
+    return false;
+  if (values.every(({ data }) => data.every((value) => value === 1))) return true;
+  extend(transfer);
+  form.visible.push({ condition: aligned(transfer, name), negated: false, fill: 0, node });
+  return true;
+}
+
+/** s / c; s / tensor. */
+const divideScores: Rule = (transfer) => {
+  const name = transfer.node.inputs[1]!;
+  const divisor = constant(transfer, name);
+  extend(transfer);
+  if (divisor !== null) multiply(transfer, 1 / divisor);
+  else multiplyByTensor(transfer, name, true);
+};
+
+function addTerm(transfer: Transfer, name: string, factor: number): void {
+  const { form, node } = transfer;
+  extend(transfer);
+  const value = constant(transfer, name);
+  if (value !== null && Number.isFinite(value)) form.bias += factor * value;
+  else form.addends.push({ tensor: aligned(transfer, name), factor, node });
+}
+
+/** s + t keeps the product and notes a term. */
+const addToScores: Rule = (transfer) => {
+  transfer.node.inputs.forEach((name, i) => {
+    if (i !== transfer.input) addTerm(transfer, name, 1);
+  });
+};
+
+/** s - t, or t - s, which negates everything so far. */
+const subtract: Rule = (transfer) => {
+  const { node, input } = transfer;
+  if (input === 0) addTerm(transfer, node.inputs[1]!, -1);
+  else {
+    multiply(transfer, -1);
+    addTerm(transfer, node.inputs[0]!, 1);
+  }
+};
+
+/** Where(c, s, fill) hides the keys where c is false, Where(c, fill, s) those where it is true. */
+const select: Rule = (transfer) => {
+  const { node, input, form } = transfer;
+  extend(transfer);
+  const name = node.inputs[3 - input]!;
+  const fill = largest(transfer, name);
+  if (fill === null) {
+    throw new Refused(
+      'scores-changed',
+      `'${nodeLabel(node)}' replaces scores by '${name}', which is not constant`,
+      [node],
+    );
+  }
+  form.visible.push({ condition: aligned(transfer, node.inputs[0]!), negated: input === 2, fill, node });
+};
+
+function largest(transfer: Transfer, name: string): number | null {
+  const values = transfer.knowledge.values(transfer.node.graph, name);
+  if (values === null) return null;
+  let out = -Infinity;
+  for (const { data } of values) for (const value of data) out = Math.max(out, value);
+  return out;
+}
+
+/** Bounds far outside of what scores reach change none. */
+const clampScores: Rule = (transfer) => {
+  const { node, input } = transfer;
+  const isMin = isOp(node, 'Min');
+  const bounds = node.inputs.map((name, i) => (i === input || name === '' ? null : constant(transfer, name)));
+  const harmless = bounds.every((bound, i) => {
+    if (i === input || node.inputs[i] === '') return true;
+    if (bound === null) return false;
+    const isUpper = isMin || (isOp(node, 'Clip') && i === 2);
+    return isUpper ? bound >= BEYOND_SCORES : bound <= -BEYOND_SCORES;
+  });
+  if (!harmless) throw new Refused('scores-changed', `'${nodeLabel(node)}' clamps the scores`, [node]);
+};
+
+/** tanh of the bare product is a soft cap of 1, which a later factor raises. */
+const softcap: Rule = ({ form, node }) => {
+  if (form.addends.length > 0 || form.visible.length > 0 || form.bias !== 0) {
+    throw new Refused(
+      'softcap-after-mask',
+      `'${nodeLabel(node)}' caps scores that a mask or bias was added to`,
+      [node],
+    );
+  }
+  if (form.softcap > 0)
+    throw new Refused('scores-changed', `'${nodeLabel(node)}' caps the scores a second time`, [node]);
+  form.softcap = 1;
+};
+
+/** A part of the scores is overwritten by itself plus a term: a term that is 0 elsewhere. */
+const scatter: Rule = (transfer) => {
+  const term = readScatteredAddend(transfer.node, transfer.knowledge);
+  if (term === null) {
+    throw new Refused('scores-changed', `'${nodeLabel(transfer.node)}' overwrites a part of the scores`, [
+      transfer.node,
+    ]);
+  }
+  transfer.form.addends.push({
+    tensor: { name: term, axes: transfer.form.axes },
+    factor: 1,
+    node: transfer.node,
+  });
+};
+
+/** Only a Slice that keeps everything. */
+const fullSlice: Rule = (transfer) => {
+  const { node } = transfer;
+  const before = sizesOf(transfer, node.inputs[0]!);
+  const after = sizesOf(transfer, node.outputs[0]!);
+  if (before.some((size, axis) => size.some((value, i) => value !== after[axis]![i]))) {
+    throw new Refused('scores-changed', `'${nodeLabel(node)}' keeps only a part of the scores`, [node]);
+  }
+};
+
+const LAYOUT_RULES: Readonly<Record<string, Rule>> = {
+  Reshape: relayout,
+  Squeeze: relayout,
+  Unsqueeze: relayout,
+  Flatten: relayout,
+  Transpose: transpose,
+  Expand: expand,
+  Identity: unchanged,
+  Cast: unchanged,
+  CastLike: unchanged,
+  Dropout: unchanged,
+};
+
+export const SCORE_RULES: Readonly<Record<string, Rule>> = {
+  ...LAYOUT_RULES,
+  Mul: multiplyScores,
+  Div: divideScores,
+  Add: addToScores,
+  Sum: addToScores,
+  Sub: subtract,
+  Neg: (transfer) => multiply(transfer, -1),
+  Where: select,
+  Max: clampScores,
+  Min: clampScores,
+  Clip: clampScores,
+  Tanh: softcap,
+  ScatterND: scatter,
+  Slice: fullSlice,
+};
+
+/** Weights lie in [0, 1]: a condition that is false for all of these only ever catches NaN or nothing. */
+const SAMPLE_WEIGHTS: NumericTensor = numeric(1, [5], [0, 1e-6, 0.25, 0.5, 1]);
+
+/** Where(c, fill, P) with c true for NaN or Inf only guards; with a mask it hides keys. */
+const guardWeights: Rule = (transfer) => {
+  const { node, input, form, knowledge } = transfer;
+  extend(transfer);
+  const weights = node.inputs[input]!;
+  const condition = node.inputs[0]!;
+  const replacement = largest(transfer, node.inputs[3 - input]!);
+  const sampled = knowledge.environments[0]!.evaluate(
+    node.graph,
+    condition,
+    new Map([[weights, SAMPLE_WEIGHTS]]),
+  );
+  const dependsOnWeights =
+    sampled !== null &&
+    sampled.data.length === SAMPLE_WEIGHTS.data.length &&
+    knowledge.values(node.graph, condition) === null;
+  if (dependsOnWeights) {
+    const keeps = input === 2 ? 0 : 1;
+    if (sampled.data.every((value) => value === keeps)) {
+      const caught = knowledge.environments[0]!.evaluate(
+        node.graph,
+        condition,
+        new Map([[weights, numeric(1, [1], [NaN])]]),
+      );
+      if (caught !== null && caught.data[0] !== keeps && replacement === 0) form.guarded = true;
+      return;
+    }
+    throw new Refused('weights-changed', `'${nodeLabel(node)}' replaces some weights`, [node]);
+  }
+  if (replacement !== 0)
+    throw new Refused(
+      'weights-changed',
+      `'${nodeLabel(node)}' replaces weights by ${replacement ?? 'a tensor'}`,
+      [node],
+    );
+  const hidden = { condition: aligned(transfer, condition), negated: input === 2, fill: -Infinity, node };
+  if (transfer.kind === 'sigmoid') form.visible.push(hidden);
+  else if (sameMaskApplied(transfer, condition, hidden.negated)) form.guarded = true;
+  else
+    throw new Refused('weights-changed', `'${nodeLabel(node)}' hides weights after they were normalised`, [
+      node,
+    ]);
+};
+
+/** The softmax already saw this mask, so that zeroing its weights again only matters for rows without a visible key. */
+function sameMaskApplied({ form }: Transfer, condition: string, negated: boolean): boolean {
+  return form.visible.some((entry) => entry.condition.name === condition && entry.negated === negated);
+}
+
+function weightFactor(transfer: Transfer, name: string, divides: boolean): void {
+  const { form, node, space } = transfer;
+  const factor = constant(transfer, name);
+  extend(transfer);
+  if (factor !== null) {
+    form.gain *= divides ? 1 / factor : factor;
+    return;
+  }
+  const tensor = aligned(transfer, name);
+  if (divides && transfer.kind === 'sigmoid' && isSumOf(transfer, name)) {
+    form.normalise = true;
+    return;
+  }
+  const entry: TensorFactor = { tensor, divides, node };
+  if (transfer.kind === 'sigmoid' && !divides && isBinary(transfer, name)) {
+    form.visible.push({ condition: tensor, negated: false, fill: -Infinity, node });
+    return;
+  }
+  if (transfer.kind === 'softmax' && hasAtoms(tensor.axes, space, transfer.keys)) {
+    throw new Refused('weights-changed', `'${nodeLabel(node)}' multiplies normalised weights by '${name}'`, [
+      node,
+    ]);
+  }
+  form.gainTensors.push(entry);
+}
+
+/** Only 0 and 1 can come out: a cast or a selection of booleans. */
+function isBinary({ knowledge, node }: Transfer, name: string): boolean {
+  const values = knowledge.values(node.graph, name);
+  if (values !== null) return values.every(({ data }) => data.every((value) => value === 0 || value === 1));
+  const producer = node.graph.producer(name);
+  if (producer === undefined) return false;
+  if (isOp(producer, 'Cast')) return knowledge.type(node.graph, producer.inputs[0]!) === 9;
+  if (isOp(producer, 'Unsqueeze', 'Reshape', 'Squeeze', 'Expand', 'Identity', 'Transpose')) {
+    return isBinary({ knowledge, node } as Transfer, producer.inputs[0]!);
+  }
+  return false;
+}
+
+/** The divisor is the row sum of the weights themselves. */
+function isSumOf({ node }: Transfer, name: string): boolean {
+  const sum = node.graph.producer(name);
+  return sum !== undefined && isOp(sum, 'ReduceSum') && sum.inputs[0] === node.inputs[0];
+}
+
+/** P * c and P / c scale the result; a mask after a sigmoid hides keys. */
+const multiplyWeights: Rule = (transfer) => {
+  const { node, input } = transfer;
+  if (node.inputs[0] === node.inputs[1])
+    throw new Refused('weights-changed', `'${nodeLabel(node)}' squares the weights`, [node]);
+  weightFactor(transfer, node.inputs[1 - input]!, false);
+};
+
+const divideWeights: Rule = (transfer) => weightFactor(transfer, transfer.node.inputs[1]!, true);
+
+/** Bounds at or outside of [0, 1] change no weight. */
+const clampWeights: Rule = (transfer) => {
+  const { node, input } = transfer;
+  const isMin = isOp(node, 'Min');
+  const harmless = node.inputs.every((name, i) => {
+    if (i === input || name === '') return true;
+    const bound = constant(transfer, name);
+    const isUpper = isMin || (isOp(node, 'Clip') && i === 2);
+    return bound !== null && (isUpper ? bound >= 1 : bound <= 0);
+  });
+  if (!harmless) throw new Refused('weights-changed', `'${nodeLabel(node)}' clamps the weights`, [node]);
+};
+
+const mixed: Rule = ({ node }) => {
+  throw new Refused('mixed-weights', `'${nodeLabel(node)}' adds something to the weights`, [node]);
+};
+
+export const WEIGHT_RULES: Readonly<Record<string, Rule>> = {
+  ...LAYOUT_RULES,
+  Where: guardWeights,
+  Mul: multiplyWeights,
+  Div: divideWeights,
+  Clip: clampWeights,
+  Max: clampWeights,
+  Min: clampWeights,
+  Add: mixed,
+  Sub: mixed,
+};

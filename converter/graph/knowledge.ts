@@ -1,0 +1,240 @@
+/**
+ * Chooses sizes for a model's symbolic dimensions and keeps one environment per choice. Where a choice turns out to be
+ * impossible (a mask length that must be past plus present, a batch that was traced as 1), the symbol at fault is bound to
+ * what the graph asks for and the model is worked out again.
+ */
+import type { Model } from '../onnx/model.js';
+import { entryOf as entry, Environment, FRESH_BASE, Types } from './environment.js';
+import type { Graph, ValueInfo } from './graph.js';
+import type { GraphNode } from './node.js';
+import { DataType } from '../onnx/tensor.js';
+import { isFloatType, uniformValue, type NumericTensor } from './numeric.js';
+
+/** Size of one axis in every environment. */
+export type Size = readonly number[];
+
+/** Attempts to bind symbols to sizes that fit together, per environment. */
+const MAX_REBINDINGS = 24;
+
+interface Choice {
+  readonly batch: number;
+  readonly lengths: readonly number[];
+  /** Multiples of 32, so that an image survives the strides of a convolutional stem. */
+  readonly pixels: readonly number[];
+}
+
+const CHOICES: readonly Choice[] = [
+  { batch: 3, lengths: [11, 13, 19, 23, 31, 37, 43, 53, 61, 71], pixels: [352, 416, 608] },
+  { batch: 5, lengths: [17, 29, 41, 47, 59, 67, 73, 79, 83, 89], pixels: [544, 736, 992] },
+];
+
+export class Knowledge {
+  readonly environments: readonly Environment[];
+  private readonly types = new Types();
+  private readonly constants = new Map<Graph, Map<string, boolean>>();
+
+  constructor(readonly model: Model) {
+    this.types.infer(model.graph);
+    const kinds = symbolKinds(model);
+    const choices = kinds.size === 0 ? CHOICES.slice(0, 1) : CHOICES;
+    this.environments = choices.map((choice) => this.workOut(bind(kinds, choice), kinds));
+  }
+
+  /** Sizes of a value's axes in every environment, or `null` where some environment cannot tell the rank. */
+  sizes(graph: Graph, name: string): Size[] | null {
+    const first = this.environments[0]!.dims(graph, name);
+    if (first === null) return null;
+    const out: number[][] = first.map((dim) => [dim]);
+    for (const environment of this.environments.slice(1)) {
+      const dims = environment.dims(graph, name);
+      if (dims === null || dims.length !== out.length) return null;
+      dims.forEach((dim, axis) => out[axis]!.push(dim));
+    }
+    return out;
+  }
+
+  type(graph: Graph, name: string): number {
+    return this.types.of(graph, name);
+  }
+
+  /** Values in every environment; `null` when the value is not a matter of constants and shapes. */
+  values(graph: Graph, name: string): NumericTensor[] | null {
+    const out: NumericTensor[] = [];
+    for (const environment of this.environments) {
+      const value = environment.value(graph, name);
+      if (value === null) return null;
+      out.push(value);
+    }
+    return out;
+  }
+
+  /** The one number that every element has in every environment. */
+  number(graph: Graph, name: string): number | null {
+    let found: number | null = null;
+    for (const environment of this.environments) {
+      const value = uniformValue(environment.value(graph, name));
+      if (value === null || (found !== null && value !== found)) return null;
+      found = value;
+    }
+    return found;
+  }
+
+  /** The value follows from constants (and shapes) alone, however large it is. */
+  isConstant(graph: Graph, name: string): boolean {
+    const home = graph.definer(name);
+    if (home === null) return false;
+    const known = entry(this.constants, home).get(name);
+    if (known !== undefined) return known;
+    const pending = [{ graph: home, name }];
+    const seen = new Set<GraphNode>();
+    let constant = true;
+    while (pending.length > 0 && constant) {
+      const next = pending.pop()!;
+      const owner = next.graph.definer(next.name);
+      if (owner === null) constant = false;
+      else if (owner.initializers.has(next.name)) continue;
+      else {
+        const node = owner.producer(next.name);
+        if (node === undefined || node.subgraphs.length > 0 || node.opType.startsWith('Random'))
+          constant = false;
+        else if (!seen.has(node)) {
+          seen.add(node);
+          if (node.opType === 'Shape' || node.opType === 'Size') continue;
+          const before = entry(this.constants, owner).get(next.name);
+          if (before === false) constant = false;
+          else if (before === undefined)
+            for (const input of node.inputs) if (input !== '') pending.push({ graph: owner, name: input });
+        }
+      }
+    }
+    entry(this.constants, home).set(name, constant);
+    return constant;
+  }
+
+  /** A further environment in which every length (not batch) symbol has the given size. */
+  withLengths(size: number): Environment {
+    const kinds = symbolKinds(this.model);
+    const symbols = new Map<string, number>();
+    for (const [symbol, kind] of kinds) symbols.set(symbol, kind === 'batch' ? 1 : size);
+    return this.workOut(symbols, kinds);
+  }
+
+  private environment(symbols: ReadonlyMap<string, number>): Environment {
+    const environment = new Environment(
+      this.model,
+      new Map(symbols),
+      this.types,
+      this.model.opsets.get('') ?? 0,
+    );
+    environment.infer(this.model.graph);
+    return environment;
+  }
+
+  private workOut(symbols: Map<string, number>, kinds: ReadonlyMap<string, SymbolKind>): Environment {
+    let best: Environment | null = null;
+    let triedBatchOne = false;
+    for (let attempt = 0; attempt < MAX_REBINDINGS; attempt++) {
+      const environment = this.environment(symbols);
+      if (best === null || environment.mismatches.length < best.mismatches.length) best = environment;
+      if (environment.mismatches.length === 0) return environment;
+      if (environment.mismatches.some(({ a, b }) => rebind(symbols, a, b))) continue;
+      if (bindToSum(symbols, environment, (attempt) => this.environment(attempt))) continue;
+      if (triedBatchOne) break;
+      triedBatchOne = true;
+      for (const [symbol, kind] of kinds) if (kind === 'batch') symbols.set(symbol, 1);
+    }
+    return best!;
+  }
+}
+
+/** Binds the symbol behind one of two sizes that must agree; false when neither is a symbol's. */
+function rebind(symbols: Map<string, number>, a: number, b: number): boolean {
+  if (!(a > 0 && b > 0) || a === b) return false;
+  const entries = [...symbols].reverse();
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    if (to >= FRESH_BASE || from >= FRESH_BASE) continue;
+    const exact = entries.find(([, size]) => size === from && size > 2);
+    if (exact !== undefined) {
+      symbols.set(exact[0], to);
+      return true;
+    }
+  }
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    if (to >= FRESH_BASE || from >= FRESH_BASE) continue;
+    const factor = entries.find(
+      ([, size]) => size > 2 && from % size === 0 && Number.isInteger((to * size) / from),
+    );
+    if (factor !== undefined) {
+      symbols.set(factor[0], (to * factor[1]) / from);
+      return true;
+    }
+  }
+  return false;
+}
+
+/** A `sample` is one of a waveform: ten times the pixels, for stems with strides of hundreds. */
+type SymbolKind = 'batch' | 'length' | 'pixel' | 'sample';
+
+/** One symbol may be the sum of two others (total = past + present) without the graph ever comparing them. */
+function bindToSum(
+  symbols: Map<string, number>,
+  failed: Environment,
+  workOut: (symbols: Map<string, number>) => Environment,
+): boolean {
+  if (symbols.size < 3 || symbols.size > 6) return false;
+  const names = [...symbols.keys()];
+  for (const total of names) {
+    for (const [i, a] of names.entries()) {
+      for (const b of names.slice(i + 1)) {
+        if (a === total || b === total) continue;
+        const attempt = new Map(symbols).set(total, symbols.get(a)! + symbols.get(b)!);
+        if (workOut(attempt).mismatches.length < failed.mismatches.length) {
+          symbols.set(total, attempt.get(total)!);
+          return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
+function symbolKinds(model: Model): Map<string, SymbolKind> {
+  const kinds = new Map<string, SymbolKind>();
+  const hasConvolution = model.graph.nodes.some((node) => node.opType === 'Conv');
+  const visit = (info: ValueInfo): void => {
+    if (info.dims === null) return;
+    const { dims } = info;
+    const last = typeof dims.at(-1) !== 'number';
+    dims.forEach((dim, axis) => {
+      if (typeof dim === 'number') return;
+      const symbol = dim ?? `${info.name}#${axis}`;
+      const isPixel =
+        hasConvolution && dims.length >= 3 && axis >= 2 && last && info.dataType !== DataType.int64;
+      const isSample = hasConvolution && dims.length === 2 && axis === 1 && isFloatType(info.dataType);
+      const kind: SymbolKind = axis === 0 ? 'batch' : isPixel ? 'pixel' : isSample ? 'sample' : 'length';
+      const before = kinds.get(symbol);
+      if (before === undefined || (before === 'batch' && kind !== 'batch')) kinds.set(symbol, kind);
+    });
+  };
+  for (const input of model.graph.inputs) if (!model.graph.initializers.has(input.name)) visit(input);
+  return kinds;
+}
+
+function bind(kinds: ReadonlyMap<string, SymbolKind>, choice: Choice): Map<string, number> {
+  const out = new Map<string, number>();
+  let lengths = 0;
+  let pixels = 0;
+  for (const [symbol, kind] of kinds) {
+    if (kind === 'batch') out.set(symbol, choice.batch);
+    else if (kind === 'sample') out.set(symbol, 10 * choice.pixels[pixels++ % choice.pixels.length]!);
+    else if (kind === 'pixel') out.set(symbol, choice.pixels[pixels++ % choice.pixels.length]!);
+    else out.set(symbol, choice.lengths[lengths++ % choice.lengths.length]!);
+  }
+  return out;
+}

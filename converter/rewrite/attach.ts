@@ -1,0 +1,129 @@
+/**
+ * Chooses where the operator attaches to the graph: which upstream values feed it, which downstream value it yields, in which
+ * rank and data type, so that the fewest reshapes, transposes and casts remain.
+ */
+import { isHalf, type Link } from '../attention/chains.js';
+import type { Derived } from '../attention/derive.js';
+import { Refused } from '../attention/form.js';
+import type { Atom, Axis } from '../attention/layout.js';
+import { DataType, dataTypeName } from '../onnx/tensor.js';
+import { planRelayout, type Relayout } from './relayout.js';
+
+export interface Feed {
+  readonly link: Link;
+  readonly relayout: Relayout;
+  /** The value has to be converted to the operator's type. */
+  readonly casts: boolean;
+}
+
+export interface Attachment {
+  readonly rank: 3 | 4;
+  /** Element type of Q, K, V and Y. */
+  readonly type: number;
+  readonly query: Feed;
+  readonly key: Feed;
+  readonly value: Feed;
+  readonly output: Feed;
+  readonly kvHeads: readonly Atom[];
+  /** Nodes added less nodes that fall away. */
+  readonly cost: number;
+}
+
+/** An Expand moves data that a reshape would not. */
+const EXPAND_COST = 4;
+
+export function attach(site: Derived, rank: 3 | 4): Attachment | null {
+  const type = operatorType(site);
+  let best: Attachment | null = null;
+  for (let count = site.heads.length; count >= 0; count--) {
+    const kvHeads = site.heads.slice(0, count);
+    const found = attachWith(site, rank, type, kvHeads);
+    if (found !== null && (best === null || found.cost < best.cost)) best = found;
+  }
+  return best;
+}
+
+function attachWith(site: Derived, rank: 3 | 4, type: number, kvHeads: readonly Atom[]): Attachment | null {
+  const { batch, heads, rows, keys, channels, valueChannels } = site;
+  const arrange = (head: readonly Atom[], position: readonly Atom[], channel: readonly Atom[]): Axis[] =>
+    rank === 4 ? [batch, head, position, channel] : [batch, position, [...head, ...channel]];
+  if (rank === 3 && !isFixed([...heads, ...kvHeads])) return null;
+  const query = feed(site, site.query, arrange(heads, rows, channels), type);
+  const key = feed(site, site.key, arrange(kvHeads, keys, channels), type);
+  const value = feed(site, site.value, arrange(kvHeads, keys, valueChannels), type);
+  const output = drain(site, arrange(heads, rows, valueChannels), type);
+  if (query === null || key === null || value === null || output === null) return null;
+  return {
+    rank,
+    type,
+    query,
+    key,
+    value,
+    output,
+    kvHeads,
+    cost: query.cost + key.cost + value.cost + output.cost,
+  };
+}
+
+function isFixed(atoms: readonly Atom[]): boolean {
+  return atoms.every((atom) => atom.size.every((size) => size === atom.size[0]));
+}
+
+function feed(
+  site: Derived,
+  chain: readonly Link[],
+  target: readonly Axis[],
+  type: number,
+): (Feed & { cost: number }) | null {
+  let best: (Feed & { cost: number }) | null = null;
+  for (const link of chain) {
+    const casts = link.type !== type;
+    if (casts && isHalf(type)) continue;
+    const relayout = planRelayout(link.axes, target, site.space, false);
+    if (relayout === null) continue;
+    const repeats = missingAtoms(site, link, target) > 0 ? EXPAND_COST : 0;
+    const cost = relayout.cost + repeats + (casts ? 1 : 0) - link.passed.length;
+    if (best === null || cost < best.cost) best = { link, relayout, casts, cost };
+  }
+  return best;
+}
+
+function missingAtoms(site: Derived, link: Link, target: readonly Axis[]): number {
+  const have = new Set(site.space.resolveAll(link.axes).flat());
+  return target.flatMap((axis) => site.space.resolve(axis)).filter((atom) => !have.has(atom)).length;
+}
+
+function drain(site: Derived, source: readonly Axis[], type: number): (Feed & { cost: number }) | null {
+  let best: (Feed & { cost: number }) | null = null;
+  for (const link of site.output) {
+    const casts = link.type !== type;
+    if (casts && isHalf(type)) continue;
+    const relayout = planRelayout(source, link.axes, site.space, false);
+    if (relayout === null || missingAtoms(site, { ...link, axes: source }, link.axes) > 0) continue;
+    const cost = relayout.cost + (casts ? 1 : 0) - link.passed.length;
+    if (best === null || cost < best.cost) best = { link, relayout, casts, cost };
+  }
+  return best;
+}
+
+/**
+ * Half precision only where queries, keys, values and the result all exist in it, so that nothing is rounded that the model
+ * keeps exact; else float.
+ */
+function operatorType(site: Derived): number {
+  const chains = [site.query, site.key, site.value, site.output];
+  for (const chain of chains) {
+    const { type, name } = chain[0]!;
+    if (type !== DataType.float && !isHalf(type)) {
+      throw new Refused(
+        'data-type',
+        `'${name}' is ${dataTypeName(type)}; the operator takes float32, float16 and bfloat16`,
+        [],
+      );
+    }
+  }
+  for (const half of [DataType.float16, DataType.bfloat16]) {
+    if (chains.every((chain) => chain.some((link) => link.type === half))) return half;
+  }
+  return DataType.float;
+}

@@ -1,0 +1,233 @@
+/**
+ * Brings a labelled tensor into a wanted arrangement of its axes with as few operators as it takes: nothing, a Reshape, a
+ * Transpose, or Reshape-Transpose-Reshape, with an Expand where the tensor lacks an axis that it must have.
+ */
+import type { AxisSpace, Atom, Axes, Axis } from '../attention/layout.js';
+import type { Link } from '../attention/chains.js';
+import { Refused } from '../attention/form.js';
+import type { Emitter } from './emitter.js';
+
+/** Sizes of axes at run time: constants, or read off tensors of the model. */
+export class Dimensions {
+  private readonly sources: { readonly name: string; readonly axes: readonly (readonly Atom[])[] }[] = [];
+
+  constructor(
+    private readonly space: AxisSpace,
+    private readonly emitter: Emitter,
+  ) {}
+
+  /** Offers the axes of a tensor as sources of sizes. */
+  offer(links: readonly Link[]): void {
+    for (const link of links) this.sources.push({ name: link.name, axes: this.space.resolveAll(link.axes) });
+  }
+
+  fixed(axis: Axis): number | null {
+    const size = this.space.sizeOf(axis);
+    return size.every((value) => value === size[0]) ? size[0]! : null;
+  }
+
+  /** An int64 tensor of shape [1] that holds the axis' size. */
+  value(axis: Axis): string {
+    const fixed = this.fixed(axis);
+    if (fixed !== null) return this.emitter.ints([fixed]);
+    const atoms = this.space.resolve(axis);
+    for (const source of this.sources) {
+      const at = source.axes.findIndex(
+        (entry) => entry.length === atoms.length && entry.every((atom, i) => atom === atoms[i]),
+      );
+      if (at >= 0)
+        return this.emitter.apply(
+          'Gather',
+          [this.emitter.apply('Shape', [source.name]), this.emitter.ints([at])],
+          { axis: 0 },
+        );
+    }
+    if (atoms.length < 2)
+      throw new Refused('layout', 'the size of an axis cannot be read from any tensor of the site', []);
+    return atoms
+      .map((atom) => this.value([atom]))
+      .reduce((product, size) => this.emitter.apply('Mul', [product, size]));
+  }
+
+  /** Shape input of a Reshape from `from` to `to`, constant where possible. */
+  reshapeTarget(from: readonly (readonly Atom[])[], to: readonly (readonly Atom[])[]): string {
+    const entries: (number | null)[] = to.map((axis, at) => {
+      const fixed = this.fixed(axis);
+      if (fixed !== null) return fixed;
+      const source = from[at];
+      return source !== undefined &&
+        source.length === axis.length &&
+        source.every((atom, i) => atom === axis[i])
+        ? 0
+        : null;
+    });
+    const open = entries.filter((entry) => entry === null).length;
+    return open <= 1 ? this.emitter.ints(entries.map((entry) => entry ?? -1)) : this.join(to);
+  }
+
+  /** A shape tensor of the given axes. */
+  join(axes: readonly Axis[]): string {
+    const fixed = axes.map((axis) => this.fixed(axis));
+    if (fixed.every((size): size is number => size !== null)) return this.emitter.ints(fixed);
+    return this.emitter.apply(
+      'Concat',
+      axes.map((axis) => this.value(axis)),
+      { axis: 0 },
+    );
+  }
+}
+
+export interface Relayout {
+  /** Operators that it takes. */
+  readonly cost: number;
+  emit(emitter: Emitter, dimensions: Dimensions, name: string, output?: string): string;
+}
+
+function sameAxes(a: readonly (readonly Atom[])[], b: readonly (readonly Atom[])[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((axis, i) => axis.length === b[i]!.length && axis.every((atom, k) => atom === b[i]![k]))
+  );
+}
+
+/**
+ * Plans the way from a tensor to the target axes. Atoms of the target that the tensor lacks are left at size 1 when `partial`
+ * and none of their axis is there, else repeated.
+ * @returns `null` when the tensor has an atom that the target lacks
+ */
+export function planRelayout(
+  axes: Axes,
+  target: readonly Axis[],
+  space: AxisSpace,
+  partial: boolean,
+): Relayout | null {
+  const source = space.resolveAll(axes);
+  const wanted = target.map((axis) => space.resolve(axis));
+  const have = new Set(source.flat());
+  const all = new Set(wanted.flat());
+  if ([...have].some((atom) => !all.has(atom))) return null;
+  const goal = wanted.map((axis) => (partial && !axis.some((atom) => have.has(atom)) ? [] : axis));
+  const missing = goal.flat().filter((atom) => !have.has(atom));
+  if (sameAxes(source, goal))
+    return { cost: 0, emit: (emitter, _dimensions, name, output) => finish(emitter, name, output) };
+  const present = goal.map((axis) => axis.filter((atom) => have.has(atom)));
+  const order = present.flat();
+  const inOrder = source.flat().every((atom, i) => atom === order[i]);
+  if (missing.length === 0 && inOrder) {
+    return {
+      cost: 1,
+      emit: (emitter, dimensions, name, output) =>
+        emitter.apply('Reshape', [name, dimensions.reshapeTarget(source, goal)], {}, output),
+    };
+  }
+  if (missing.length === 0) {
+    const perm = permutation(source, goal);
+    if (perm !== null)
+      return {
+        cost: 1,
+        emit: (emitter, _dimensions, name, output) => emitter.apply('Transpose', [name], { perm }, output),
+      };
+  }
+  return general(source, goal, present, missing);
+}
+
+function finish(emitter: Emitter, name: string, output: string | undefined): string {
+  return output === undefined ? name : emitter.apply('Identity', [name], {}, output);
+}
+
+/** The permutation of whole axes that leads from one arrangement to the other. */
+function permutation(
+  source: readonly (readonly Atom[])[],
+  goal: readonly (readonly Atom[])[],
+): number[] | null {
+  if (source.length !== goal.length) return null;
+  const used = new Set<number>();
+  const perm: number[] = [];
+  for (const axis of goal) {
+    const at = source.findIndex(
+      (entry, i) =>
+        !used.has(i) && entry.length === axis.length && entry.every((atom, k) => atom === axis[k]),
+    );
+    if (at < 0) return null;
+    used.add(at);
+    perm.push(at);
+  }
+  return perm;
+}
+
+function general(
+  source: readonly (readonly Atom[])[],
+  goal: readonly (readonly Atom[])[],
+  present: readonly (readonly Atom[])[],
+  missing: readonly Atom[],
+): Relayout {
+  const units = unitsOf(source, goal);
+  const order = present
+    .flat()
+    .filter((atom) => units.some((unit) => unit[0] === atom))
+    .map((atom) => units.findIndex((unit) => unit[0] === atom));
+  const moves = order.some((unit, i) => unit !== i);
+  const splits = !sameAxes(source, units);
+  const moved = order.map((unit) => units[unit]!);
+  const grown: (readonly Atom[])[] = [];
+  const ones: (readonly Atom[])[] = [];
+  for (const axis of goal) {
+    for (let i = 0; i < axis.length;) {
+      if (missing.includes(axis[i]!)) {
+        grown.push([axis[i]!]);
+        ones.push([]);
+        i += 1;
+      } else {
+        const unit = moved.find((entry) => entry[0] === axis[i])!;
+        grown.push(unit);
+        ones.push(unit);
+        i += unit.length;
+      }
+    }
+  }
+  const expands = missing.length > 0;
+  const opens = expands && !sameAxes(moved, ones);
+  const joins = !sameAxes(expands ? grown : moved, goal);
+  const cost = [splits, moves, opens, expands, joins].filter(Boolean).length;
+  return {
+    cost,
+    emit(emitter, dimensions, name, output) {
+      let current = name;
+      let at: readonly (readonly Atom[])[] = source;
+      let left = cost;
+      const step = (
+        opType: string,
+        extra: readonly string[],
+        attributes: Record<string, readonly number[]>,
+      ): void => {
+        left -= 1;
+        current = emitter.apply(opType, [current, ...extra], attributes, left === 0 ? output : undefined);
+      };
+      if (splits) step('Reshape', [dimensions.reshapeTarget(at, units)], {});
+      if (splits) at = units;
+      if (moves) step('Transpose', [], { perm: order });
+      if (moves) at = moved;
+      if (opens) step('Reshape', [dimensions.reshapeTarget(at, ones)], {});
+      if (expands) step('Expand', [dimensions.join(grown)], {});
+      if (expands) at = grown;
+      if (joins) step('Reshape', [dimensions.reshapeTarget(at, goal)], {});
+      return current;
+    },
+  };
+}
+
+/** Runs of atoms that stay together, in source order. */
+function unitsOf(source: readonly (readonly Atom[])[], goal: readonly (readonly Atom[])[]): Atom[][] {
+  const successor = new Map<Atom, Atom>();
+  for (const axis of goal)
+    axis.forEach((atom, i) => i + 1 < axis.length && successor.set(atom, axis[i + 1]!));
+  const units: Atom[][] = [];
+  for (const axis of source) {
+    axis.forEach((atom, i) => {
+      const before = axis[i - 1];
+      if (before !== undefined && successor.get(before) === atom) units.at(-1)!.push(atom);
+      else units.push([atom]);
+    });
+  }
+  return units;
+}
