@@ -1,5 +1,6 @@
 /** The page that the demo leaves behind: each line as a picture, with what every model read. */
 import { writeFileSync } from 'node:fs';
+import { diffChars } from 'diff';
 import { renderLine, type TextLine } from './render.js';
 
 export interface Contestant {
@@ -19,13 +20,17 @@ const STYLE = `
   h1 { font-size: 1.5rem } table { border-collapse: collapse; width: 100%; background: #fff }
   th, td { text-align: left; padding: .4rem .8rem; border-bottom: 1px solid #e3e7ee } td.number { font-variant-numeric: tabular-nums }
   section { background: #fff; padding: 1rem; margin: 1rem 0; border-radius: .5rem; box-shadow: 0 1px 3px #0002 }
-  img { max-width: 100%; height: auto } dt { color: #5a6675; font-size: .85rem } dd { margin: 0 0 .4rem; font-family: ui-monospace, monospace }
-  mark { background: #ffd9d4 }`;
+  img { max-width: 100%; height: auto } dt { color: #5a6675; font-size: .85rem } dd { margin: 0 0 .4rem; white-space: pre-wrap; font-family: ui-monospace, monospace }
+  mark { background: #ffd9d4 } del { color: #b3261e }`;
 
-/** A reading with the characters that differ from the truth, position by position, marked. */
+/** A reading with what it adds to the truth marked and what it misses struck out. */
 function marked(reading: string, truth: string): string {
-  if (reading === truth) return escape(reading);
-  return Array.from(reading, (c, i) => (c === truth[i] ? escape(c) : `<mark>${escape(c)}</mark>`)).join('');
+  return diffChars(truth, reading)
+    .map(({ value, added, removed }) => {
+      if (added) return `<mark>${escape(value)}</mark>`;
+      return removed ? `<del>${escape(value)}</del>` : escape(value);
+    })
+    .join('');
 }
 
 /** Writes a self-contained HTML page. */
