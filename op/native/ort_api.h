@@ -22,6 +22,9 @@ constexpr uint32_t kOrtApiVersion = 17;
 // Set once by RegisterCustomOps, before anything else here runs.
 inline const OrtApi* ort_api = nullptr;
 
+// Of the runtime, 1.x: what the table of functions alone does not tell. Set together with ort_api.
+inline int ort_minor_version = 0;
+
 // Throws a failed status as std::runtime_error and releases it.
 void ThrowOnError(OrtStatus* status);
 // Whether the call succeeded; releases the status.

@@ -49,15 +49,15 @@ OrtCustomOpDomain* Domain() {
 }
 
 // Older runtimes crash on operators with an absent optional input between present ones.
-constexpr int kOldestMajor = 1, kOldestMinor = 24;
+constexpr int kOldestMinorVersion = 24;
 
 void RequireRuntime(const char* version) {
   int major = 0, minor = 0;
-  if (std::sscanf(version, "%d.%d", &major, &minor) == 2 &&
-      (major > kOldestMajor || (major == kOldestMajor && minor >= kOldestMinor))) {
-    return;
+  if (std::sscanf(version, "%d.%d", &major, &minor) != 2 || major != 1 || minor < kOldestMinorVersion) {
+    throw std::runtime_error(std::string("ONNX Runtime is of version ") + version +
+                             ", must be 1.24 or newer.");
   }
-  throw std::runtime_error(std::string("ONNX Runtime is of version ") + version + ", must be 1.24 or newer.");
+  ort_minor_version = minor;
 }
 
 }  // namespace

@@ -85,7 +85,12 @@ std::optional<int64_t> IntAttribute(const OrtShapeInferContext* context, const c
   return value;
 }
 
+// Older runtimes have no way to ask whether a node has an output, and abort when given the shape of one it
+// has not.
+constexpr int kOptionalOutputsSinceMinorVersion = 29;
+
 void SetOutput(const OrtShapeInferContext* context, size_t index, const Extents& extents) {
+  if (index != kY && ort_minor_version < kOptionalOutputsSinceMinorVersion) return;
   std::vector<int64_t> sizes;
   std::vector<const char*> names;
   for (const Extent& extent : extents) {

@@ -203,7 +203,6 @@ describe('parity with stock onnxruntime-node', () => {
     'tensorrt without its library': { executionProviders: [{ name: 'tensorrt', deviceId: 0 }] },
     'an unknown webgpu option': { executionProviders: [{ name: 'webgpu', foo: 1 }] },
     'a webgpu option of another kind': { executionProviders: [{ name: 'webgpu', preferredLayout: 1 }] },
-    'a webgpu switch of another kind': { executionProviders: [{ name: 'webgpu', enableRobustness: 'yes' }] },
     'webgpu node names that are none': { executionProviders: [{ name: 'webgpu', forceCpuNodeNames: [1] }] },
     'intraOpNumThreads -1': { intraOpNumThreads: -1 },
     'intraOpNumThreads 1.5': { intraOpNumThreads: 1.5 },
