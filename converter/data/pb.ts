@@ -31,6 +31,8 @@ export function parseTensorProto(bytes: Uint8Array, file: string): { name: strin
   const type = TYPES[stored.dataType];
   if (!type) throw new Error(`${file}: element type ${stored.dataType} is not supported as sample data`);
   const dims = stored.dims.map(Number);
+  const wrong = dims.find((dim) => !Number.isSafeInteger(dim) || dim < 0);
+  if (wrong !== undefined) throw new Error(`${file}: dimension ${wrong}, allowed are 0 to 2^53 - 1`);
   if (stored.rawData.length > 0) {
     try {
       return { name: stored.name, tensor: sampleFromBytes(type, dims, stored.rawData) };
@@ -38,13 +40,13 @@ export function parseTensorProto(bytes: Uint8Array, file: string): { name: strin
       throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
     }
   }
-  const tensor = zeros(type, dims);
   const values = valuesOf(stored, type);
   if (values.length !== elementCount(dims)) {
     throw new Error(
       `${file}: [${dims.join(', ')}] needs ${elementCount(dims)} values, found ${values.length}`,
     );
   }
+  const tensor = zeros(type, dims);
   if (tensor.data instanceof BigInt64Array || tensor.data instanceof BigUint64Array) {
     for (const [i, value] of values.entries()) tensor.data[i] = BigInt(value.toString());
   } else {

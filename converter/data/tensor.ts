@@ -19,7 +19,17 @@ const ARRAYS = {
 } as const;
 
 export type SampleType = keyof typeof ARRAYS;
-export type SampleArray = InstanceType<(typeof ARRAYS)[SampleType]>;
+export type SampleArray =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
 
 export interface Sample {
   readonly type: SampleType;

@@ -23,12 +23,10 @@ export interface Runtime {
   /** `kernel`: the operator runs natively; `function body`: as standard operators. */
   readonly operator: 'kernel' | 'function body';
   /**
-   * @param model the bytes of a model
-   * @param folder where its external data lies
+   * @param model the bytes of a model, or its file
+   * @param folder where the external data of bytes lies
    */
-  open(model: Uint8Array, folder?: string): Promise<Session>;
-  /** The stock route: converted models run their function body. */
-  openFile(path: string): Promise<Session>;
+  open(model: Uint8Array | string, folder?: string): Promise<Session>;
 }
 
 const SESSION_OPTIONS: ort.InferenceSession.SessionOptions = { logSeverityLevel: 4 };
@@ -48,23 +46,26 @@ export async function openRuntime(): Promise<Runtime> {
     operator,
     open: async (model, folder) => {
       const config = folder === undefined ? {} : { model_external_initializers_file_folder_path: folder };
-      return wrap(
-        runtime,
-        await runtime.InferenceSession.create(model, { ...SESSION_OPTIONS, extra: { session: config } }),
-      );
+      const options = { ...SESSION_OPTIONS, extra: { session: config } };
+      const session =
+        typeof model === 'string'
+          ? await runtime.InferenceSession.create(model, SESSION_OPTIONS)
+          : await runtime.InferenceSession.create(model, options);
+      return wrap(runtime, session);
     },
-    openFile: async (path) => wrap(runtime, await runtime.InferenceSession.create(path, SESSION_OPTIONS)),
   };
 }
 
+/** Importing op/node reroutes sessions, so it is only done where the native library is there to receive them. */
 async function loadOperator(): Promise<Runtime['operator']> {
-  const operator = '../../op/node/index.js';
+  const { libraryPath } = await import('../../op/node/package_root.js');
   try {
-    await import(operator);
-    return 'kernel';
+    libraryPath();
   } catch {
     return 'function body';
   }
+  await import('../../op/node/index.js');
+  return 'kernel';
 }
 
 function wrap(runtime: typeof ort, session: ort.InferenceSession): Session {

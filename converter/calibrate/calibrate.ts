@@ -1,0 +1,173 @@
+/**
+ * Fits sigmoid attention to a softmax model on sample inputs, layer after layer: each layer sees what its converted
+ * predecessors really give, so that it can make up for them. Deterministic by seed.
+ */
+import type { Attributes } from '../../op/schema.js';
+import { RandomNumbers } from '../data/random-numbers.js';
+import type { SampleSource } from '../data/source.js';
+import type { Replacement, SiteParameters } from '../conversion.js';
+import { convert } from '../index.js';
+import type { PlacedModel } from '../verify/verify.js';
+import type { Runtime } from '../verify/runtime.js';
+import { collected, isVisible, openCollector } from './collect.js';
+import { fitHead, headError, type HeadFit } from './fit.js';
+import { RowStore } from './head-rows.js';
+
+export interface SiteFit {
+  readonly site: string;
+  readonly depth: number;
+  readonly heads: readonly HeadFit[];
+  /** |y - o| / |o| over all heads: after fitting, and with the paper's b = -log n. */
+  readonly error: number;
+  readonly paperError: number;
+  /** Left in faithful mode. */
+  readonly kept: boolean;
+}
+
+export interface CalibrationRequest {
+  readonly placed: PlacedModel;
+  readonly samples: SampleSource;
+  readonly runtime: Runtime;
+  readonly seed: number;
+  /** The `keep` sites with the largest error stay faithful. */
+  readonly keep: number;
+  readonly faithful: (replacement: Replacement) => SiteParameters;
+  readonly progress?: (label: string, fraction: number) => void;
+}
+
+export interface Calibration {
+  readonly parameters: ReadonlyMap<string, SiteParameters>;
+  readonly sites: readonly SiteFit[];
+}
+
+const UNFITTED = { bias: 0, scale: 1, gain: 1 } as const;
+
+export async function calibrate(request: CalibrationRequest): Promise<Calibration> {
+  const sites = calibratedSites(request);
+  if (request.keep === 0) return fitAll(request, sites, new Set());
+  const alone = await fitAlone(request, sites);
+  const worst = [...alone].sort((a, b) => b.error - a.error).slice(0, request.keep);
+  const kept = new Set(worst.map(({ site }) => site));
+  const { parameters, sites: fitted } = await fitAll(request, sites, kept);
+  const errors = alone.filter(({ site }) => kept.has(site)).map((fit) => ({ ...fit, kept: true }));
+  return { parameters, sites: [...fitted, ...errors].sort((a, b) => a.depth - b.depth) };
+}
+
+/** Softmax and fused sites, first to last. */
+function calibratedSites({ placed, faithful }: CalibrationRequest): Replacement[] {
+  const { replaced } = convert(placed.model, { mode: 'faithful' });
+  return replaced
+    .filter((replacement) => replacement.site.kind !== 'sigmoid' && isVisible(replacement))
+    .filter((replacement) => faithful(replacement) !== undefined)
+    .sort((a, b) => a.site.depth - b.site.depth);
+}
+
+async function fitAll(
+  request: CalibrationRequest,
+  sites: readonly Replacement[],
+  kept: ReadonlySet<string>,
+): Promise<Calibration> {
+  const parameters = new Map(
+    sites.map((replacement) => [replacement.site.name, request.faithful(replacement)]),
+  );
+  const fits: SiteFit[] = [];
+  const fitted = sites.filter(({ site }) => !kept.has(site.name));
+  for (const [index, { site }] of fitted.entries()) {
+    request.progress?.(`calibrating ${site.name}`, index / fitted.length);
+    const [store] = await gather(request, parameters, [site.name]);
+    const { fit, biasMode } = fitSite(site.name, site.depth, store!);
+    fits.push(fit);
+    parameters.set(site.name, siteParameters(fit, biasMode));
+  }
+  return { parameters, sites: fits };
+}
+
+/** Every site on the inputs that the original gives it, to tell which ones sigmoid suits least. */
+async function fitAlone(request: CalibrationRequest, sites: readonly Replacement[]): Promise<SiteFit[]> {
+  const parameters = new Map(
+    sites.map((replacement) => [replacement.site.name, request.faithful(replacement)]),
+  );
+  const stores = await gather(
+    request,
+    parameters,
+    sites.map(({ site }) => site.name),
+  );
+  return sites.map(({ site }, index) => fitSite(site.name, site.depth, stores[index]!).fit);
+}
+
+interface GatheredRows {
+  readonly store: RowStore;
+  readonly biasMode: Attributes['bias_mode'];
+  readonly softcap: number;
+}
+
+async function gather(
+  { placed, samples, runtime, seed }: CalibrationRequest,
+  parameters: ReadonlyMap<string, SiteParameters>,
+  names: readonly string[],
+): Promise<GatheredRows[]> {
+  const conversion = convert(placed.model, {
+    mode: 'calibrated',
+    parameters: ({ name }) => parameters.get(name),
+  });
+  const replaced = names.map((name) => conversion.replaced.find(({ site }) => site.name === name)!);
+  const rows = replaced.map((replacement, index) => {
+    const biasMode = biasModeOf(replacement);
+    const softcap = Number(replacement.attributes['softcap'] ?? 0);
+    return { store: new RowStore(biasMode, new RandomNumbers(seed + index)), biasMode, softcap };
+  });
+  const collector = await openCollector(conversion.toBytes(), placed.model, placed.folder, replaced, runtime);
+  try {
+    for await (const calls of collected(collector, samples)) {
+      calls.forEach(({ call }, index) => rows[index]!.store.add(call));
+    }
+  } finally {
+    await collector.close();
+  }
+  return rows;
+}
+
+/** What b = -log n counts: the keys that a row may see, where the operator knows them. */
+export function biasModeOf({ attributes, inputs }: Replacement): NonNullable<Attributes['bias_mode']> {
+  const windowed = ['left_window_size', 'right_window_size'].some(
+    (name) => Number(attributes[name] ?? -1) >= 0,
+  );
+  if (attributes['is_causal'] === 1 || windowed) return 'neg_log_visible';
+  return 'nonpad_kv_seqlen' in inputs ? 'neg_log_valid' : 'neg_log_total';
+}
+
+function fitSite(
+  site: string,
+  depth: number,
+  { store, softcap, biasMode }: GatheredRows,
+): { fit: SiteFit; biasMode: Attributes['bias_mode'] } {
+  const heads: HeadFit[] = [];
+  let energy = 0;
+  let loss = 0;
+  let paperLoss = 0;
+  for (let h = 0; h < store.heads; h++) {
+    const blocks = store.head(h);
+    const fit = fitHead(blocks, softcap, UNFITTED);
+    heads.push(fit);
+    const own = blocks.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
+    energy += own;
+    loss += own * fit.error ** 2;
+    paperLoss += own * headError(blocks, softcap, UNFITTED) ** 2;
+  }
+  const relative = (value: number): number => (energy > 0 ? Math.sqrt(value / energy) : 0);
+  return {
+    fit: { site, depth, heads, error: relative(loss), paperError: relative(paperLoss), kept: false },
+    biasMode,
+  };
+}
+
+function siteParameters({ heads }: SiteFit, biasMode: Attributes['bias_mode']): SiteParameters {
+  return {
+    normalize: false,
+    bias: 0,
+    biasMode: biasMode ?? 'none',
+    headBias: heads.map(({ bias }) => bias),
+    headScale: heads.map(({ scale }) => scale),
+    headGain: heads.map(({ gain }) => gain),
+  };
+}

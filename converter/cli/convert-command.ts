@@ -1,0 +1,293 @@
+/** `convert`: plans parameters, replaces attention, verifies the result and only then writes it. */
+import { copyFileSync, existsSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { planParameters, type Plan } from '../calibrate/plan.js';
+import type { Conversion, Mode } from '../conversion.js';
+import { convert, openModel, type Model } from '../index.js';
+import { writePieces } from '../onnx/file.js';
+import { REASONS } from '../reasons.js';
+import type { ReportInput } from '../report/page.js';
+import { openRuntime, type Runtime } from '../verify/runtime.js';
+import type { Verification } from '../verify/verification.js';
+import { exchangedOriginal, ModelRefused, verify, type VerifyRequest } from '../verify/verify.js';
+import { calibrationText } from './calibration-text.js';
+import { EXIT, Failure, fileErrorText, modelFailure, runtimeErrorText, type ExitCode } from './failure.js';
+import { checkWritable, externalLocations, openModelOrFail, totalBytes } from './model-file.js';
+import { Progress } from './progress.js';
+import { writeReport } from './report-file.js';
+import { runFailure } from './run-failure.js';
+import { jsonText, verificationText } from './verify-text.js';
+
+export interface ConvertCommandOptions {
+  readonly output: string;
+  readonly mode: Mode;
+  readonly data?: string;
+  readonly keep?: number;
+  readonly metric?: string;
+  readonly emit: 'operator' | 'decomposed';
+  readonly copyExternalData?: boolean;
+  readonly seed: number;
+  readonly report?: string;
+  readonly json?: boolean;
+}
+
+/** Larger models are only verified where the user gives inputs: running them takes their whole size in memory. */
+const VERIFY_UNASKED_BYTES = 2 ** 30;
+
+export async function convertCommand(file: string, options: ConvertCommandOptions): Promise<ExitCode> {
+  checkOptions(file, options);
+  const { model, close } = openModelOrFail(file);
+  const progress = new Progress();
+  try {
+    checkExternalData(file, model, options);
+    const runtime = memoised(openRuntime);
+    const plan = await plannedParameters(file, model, options, runtime, progress);
+    const conversion = converted(file, model, options.mode, plan);
+    if (conversion.replaced.length === 0) {
+      reportNothing(file, conversion, options);
+      return EXIT.nothingToConvert;
+    }
+    const work = { file, model, conversion, plan, options, runtime, progress };
+    const { verification, unverified } = await verified(work);
+    const output = await outputPieces(work);
+    progress.clear();
+    if (verification && !verification.passed) {
+      if (options.json) console.log(jsonText(summary(work, verification, null)));
+      else console.log(verificationText(verification));
+      throw new Failure(`${verification.verdict}; nothing was written`, EXIT.verificationFailed);
+    }
+    write(options.output, output, progress);
+    copyExternalData(file, model, options);
+    if (options.report !== undefined)
+      writeReport(options.report, reportInput(work, verification, unverified));
+    if (options.json) {
+      console.log(jsonText({ ...summary(work, verification, options.output), unverified }));
+    } else print(work, verification, unverified);
+    return EXIT.done;
+  } finally {
+    progress.clear();
+    close();
+  }
+}
+
+interface Work {
+  readonly file: string;
+  readonly model: Model;
+  readonly conversion: Conversion;
+  readonly plan: Plan;
+  readonly options: ConvertCommandOptions;
+  readonly runtime: () => Promise<Runtime>;
+  readonly progress: Progress;
+}
+
+function checkOptions(file: string, { output, report, mode, keep }: ConvertCommandOptions): void {
+  checkWritable(output, [file], 'output');
+  if (report !== undefined) checkWritable(report, [file, output], 'report');
+  if (keep !== undefined && mode !== 'calibrated') {
+    throw new Failure(`--keep needs --mode calibrated, found ${mode}`, EXIT.usage);
+  }
+}
+
+/** A model's external data is found relative to the model, so it cannot be referred to from another folder. */
+function checkExternalData(
+  file: string,
+  model: Model,
+  { output, copyExternalData: copy }: ConvertCommandOptions,
+): void {
+  const locations = externalLocations(model);
+  if (locations.length === 0 || copy || sameFolder(file, output)) return;
+  throw new Failure(
+    `output ${output}: the model keeps its numbers in ${locations.join(', ')} beside it; ` +
+      'write into the same folder or pass --copy-external-data',
+    EXIT.usage,
+  );
+}
+
+const folderOf = (file: string): string => path.dirname(path.resolve(file));
+const sameFolder = (a: string, b: string): boolean => folderOf(a) === folderOf(b);
+
+function memoised<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | null = null;
+  return () => (made ??= make());
+}
+
+async function plannedParameters(
+  file: string,
+  model: Model,
+  options: ConvertCommandOptions,
+  runtime: () => Promise<Runtime>,
+  progress: Progress,
+): Promise<Plan> {
+  try {
+    return await planParameters({
+      placed: { model, folder: folderOf(file) },
+      mode: options.mode,
+      runtime,
+      ...(options.data === undefined ? {} : { data: options.data }),
+      ...(options.keep === undefined ? {} : { keep: options.keep }),
+      seed: options.seed,
+      progress: (label, fraction) => progress.show(label, fraction),
+    });
+  } catch (error) {
+    throw runFailure(error, options.data);
+  }
+}
+
+function converted(file: string, model: Model, mode: Mode, plan: Plan): Conversion {
+  try {
+    return convert(model, { mode, parameters: ({ name }) => plan.parameters.get(name) });
+  } catch (error) {
+    throw modelFailure(file, error);
+  }
+}
+
+function requestOf({ file, model, conversion, plan, options, progress }: Work): VerifyRequest {
+  return {
+    original: { model, folder: folderOf(file) },
+    converted: { model: openModel(conversion.toBytes(), model.external), folder: folderOf(file) },
+    mode: options.mode,
+    replaced: conversion.replaced,
+    parametersOf: (site) => plan.parameters.get(site),
+    ...(options.data === undefined ? {} : { data: options.data, limit: 32 }),
+    seed: options.seed,
+    progress: (label, fraction) => progress.show(label, fraction),
+  };
+}
+
+async function verified(
+  work: Work,
+): Promise<{ verification: Verification | null; unverified: string | null }> {
+  const { file, model, options, runtime } = work;
+  const bytes = totalBytes(file, model);
+  if (options.data === undefined && bytes > VERIFY_UNASKED_BYTES) {
+    const size = (bytes / 2 ** 30).toFixed(1);
+    return {
+      verification: null,
+      unverified: `the model has ${size} GiB; give inputs with --data to verify it`,
+    };
+  }
+  try {
+    return { verification: await verify(requestOf(work), await runtime()), unverified: null };
+  } catch (error) {
+    return { verification: null, unverified: unverifiedBecause(error, options) };
+  }
+}
+
+/** Why a model cannot be run here though it may be right; anything else is a failure. */
+function unverifiedBecause(error: unknown, options: ConvertCommandOptions): string {
+  const text = runtimeErrorText(error);
+  if (error instanceof ModelRefused && error.side === 'converted') {
+    throw new Failure(
+      `verification failed: ONNX Runtime refuses the converted model (${text}); nothing was written`,
+      EXIT.verificationFailed,
+      { cause: error },
+    );
+  }
+  const foreign = /is not a registered function\/op|No opset import for domain|not implemented/i.test(text);
+  if (foreign || (options.data === undefined && /^no sample data was given|needs the package/.test(text)))
+    return text;
+  throw runFailure(error, options.data);
+}
+
+async function outputPieces(work: Work): Promise<Iterable<Uint8Array>> {
+  if (work.options.emit === 'operator') return work.conversion.pieces();
+  try {
+    return [await exchangedOriginal(requestOf(work), await work.runtime())];
+  } catch (error) {
+    throw runFailure(error, work.options.data);
+  }
+}
+
+function write(output: string, pieces: Iterable<Uint8Array>, progress: Progress): void {
+  try {
+    writePieces(output, pieces, (bytes) => progress.show(`writing ${(bytes / 2 ** 20).toFixed(0)} MiB`, 0));
+  } catch (error) {
+    throw new Failure(`output ${output}: cannot be written, ${fileErrorText(error)}`, EXIT.usage, {
+      cause: error,
+    });
+  } finally {
+    progress.clear();
+  }
+}
+
+function copyExternalData(
+  file: string,
+  model: Model,
+  { output, copyExternalData: copy }: ConvertCommandOptions,
+): void {
+  if (!copy || sameFolder(file, output)) return;
+  for (const location of externalLocations(model)) {
+    const from = path.join(folderOf(file), location);
+    if (existsSync(from)) copyFileSync(from, path.join(folderOf(output), location));
+  }
+}
+
+function summary(
+  { file, conversion, plan, options }: Work,
+  verification: Verification | null,
+  output: string | null,
+): object {
+  return {
+    model: file,
+    mode: options.mode,
+    replaced: conversion.replaced.length,
+    refused: conversion.refused.map(({ name, reason, detail }) => ({ name, reason, detail })),
+    output,
+    sites: conversion.replaced.map(({ site, node, attributes }) => ({ name: site.name, node, attributes })),
+    calibration: plan.calibration,
+    notes: plan.notes,
+    verify: verification,
+  };
+}
+
+function reportInput(work: Work, verification: Verification | null, unverified: string | null): ReportInput {
+  const { file, model, conversion, plan, options } = work;
+  return {
+    file: path.basename(file),
+    model,
+    inspection: conversion.inspection,
+    result: {
+      mode: options.mode,
+      output: path.basename(options.output),
+      conversion,
+      converted: openModel(conversion.toBytes(), model.external),
+      plan,
+      verification,
+      unverified,
+    },
+  };
+}
+
+function reportNothing(file: string, conversion: Conversion, options: ConvertCommandOptions): void {
+  const { refused } = conversion;
+  if (options.json) {
+    console.log(
+      jsonText({
+        model: file,
+        mode: options.mode,
+        replaced: 0,
+        refused: refused.map(({ name, reason, detail }) => ({ name, reason, detail })),
+        output: null,
+        verify: null,
+      }),
+    );
+  }
+  const why = refused.map(({ name, reason }) => `${name}: ${REASONS[reason]}`).join('; ');
+  process.stderr.write(
+    `nothing to convert in ${file} with --mode ${options.mode}${why === '' ? ': no attention found' : `: ${why}`}\n`,
+  );
+}
+
+function print(work: Work, verification: Verification | null, unverified: string | null): void {
+  const { conversion, options, plan } = work;
+  const total = conversion.replaced.length + conversion.refused.length;
+  console.log(`Replaced ${conversion.replaced.length} of ${total} attention sites, mode ${options.mode}.`);
+  for (const { name, reason } of conversion.refused) console.log(`  kept ${name}: ${REASONS[reason]}`);
+  if (plan.calibration) {
+    console.log(`\n${calibrationText(plan.calibration.samples, plan.calibration.sites)}`);
+  }
+  for (const note of plan.notes) console.log(`Note: ${note}.`);
+  if (verification) console.log(`\n${verificationText(verification)}`);
+  else console.log(`\nNot verified: ${unverified ?? ''}.`);
+  console.log(`Wrote ${options.output} (${(statSync(options.output).size / 1e6).toFixed(1)} MB).`);
+}

@@ -1,0 +1,136 @@
+/** One section a site: its meaning, what became of it and why, and its part of the graph before and after. */
+import type { Replacement } from '../conversion.js';
+import { nodeLabel, type GraphNode } from '../graph/node.js';
+import type { Model } from '../onnx/model.js';
+import { REASONS } from '../reasons.js';
+import type { Site } from '../site.js';
+import type { PlacedSite } from './depth-strip.js';
+import { escaped, number } from './html.js';
+import type { ReportInput } from './page.js';
+import { MOST_NODES, subgraphPicture } from './subgraph.js';
+
+/** Pictures of more patterns than this make the page heavy and tell nothing new. */
+const MOST_PICTURES = 24;
+
+export function siteSections(input: ReportInput, placed: readonly PlacedSite[]): string {
+  const before = nodesByLabel(input.model);
+  const after = input.result ? nodesByLabel(input.result.converted) : null;
+  const replacements = new Map(
+    (input.result?.conversion.replaced ?? []).map((entry) => [entry.site.name, entry]),
+  );
+  const shown = new Map<string, number>();
+  return placed
+    .map(({ site, outcome, anchor }, index) => {
+      const replacement = replacements.get(site.name);
+      const original = originalNodes(site, replacement, before);
+      const pattern = original.map(({ opType }) => opType).join(' ');
+      const same = shown.get(pattern);
+      let pictures = '';
+      if (same !== undefined && outcome !== 'refused') {
+        pictures = `<p class="lead">Spelled like site ${same}.</p>`;
+      } else if (shown.size < MOST_PICTURES && original.length > 0) {
+        shown.set(pattern, index + 1);
+        pictures = picturePair(site, original, replacement, after);
+      }
+      return (
+        `<section class="card site" id="${anchor}"><header><h3>${index + 1}. <code>${escaped(site.name)}</code></h3>` +
+        `<span class="chip ${outcome}">${outcome}</span></header>${refusal(site)}${facts(site, replacement)}${pictures}</section>`
+      );
+    })
+    .join('');
+}
+
+function nodesByLabel(model: Model): Map<string, GraphNode> {
+  const nodes = new Map<string, GraphNode>();
+  const walk = (graph: Model['graph']): void => {
+    for (const node of graph.nodes) {
+      for (const output of node.outputs) if (output !== '') nodes.set(output, node);
+      nodes.set(nodeLabel(node), node);
+      node.subgraphs.forEach(walk);
+    }
+  };
+  walk(model.graph);
+  return nodes;
+}
+
+function originalNodes(
+  site: Site,
+  replacement: Replacement | undefined,
+  nodes: ReadonlyMap<string, GraphNode>,
+): GraphNode[] {
+  const labels = [...new Set([...site.nodes, ...(replacement?.removed ?? []), ...site.reasonNodes])];
+  const found = new Set(labels.flatMap((label) => nodes.get(label) ?? []));
+  return [...found].sort((a, b) => a.index - b.index);
+}
+
+function refusal(site: Site): string {
+  if (site.replaceable || site.reason === null) return '';
+  const detail = site.reasonDetail === '' ? '' : ` ${escaped(site.reasonDetail)}`;
+  const nodes =
+    site.reasonNodes.length === 0
+      ? ''
+      : `<p>Because of ${site.reasonNodes.map((node) => `<code>${escaped(node)}</code>`).join(', ')}.</p>`;
+  return `<p><b>${escaped(site.reason)}</b>: ${escaped(REASONS[site.reason])}.${detail}</p>${nodes}`;
+}
+
+function facts(site: Site, replacement: Replacement | undefined): string {
+  const known = (value: number | null): string => (value === null ? 'open' : String(value));
+  const entries: [string, string][] = [
+    ['kind', site.kind],
+    [
+      'heads',
+      site.kvHeads === null || site.kvHeads === site.heads
+        ? known(site.heads)
+        : `${known(site.heads)} on ${site.kvHeads} kv`,
+    ],
+    ['head size', known(site.headSize)],
+    ['scale', typeof site.scale === 'number' ? number(site.scale) : site.scale],
+    ['mask', escaped(site.maskText)],
+    ['type', site.dtype],
+  ];
+  if (site.softcap > 0) entries.push(['softcap', number(site.softcap)]);
+  if (site.cache) entries.push(['cache', 'past and present']);
+  if (site.scope !== '') entries.push(['inside', escaped(site.scope)]);
+  if (site.emptyRows) entries.push(['rows without keys', 'give 0 now']);
+  for (const [name, value] of Object.entries(replacement?.attributes ?? {})) {
+    if (['bias', 'bias_mode', 'normalize', 'is_causal'].includes(name)) {
+      entries.push([name, typeof value === 'number' ? number(value) : escaped(value)]);
+    }
+  }
+  return `<dl>${entries.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`).join('')}</dl>`;
+}
+
+function picturePair(
+  site: Site,
+  original: readonly GraphNode[],
+  replacement: Replacement | undefined,
+  after: ReadonlyMap<string, GraphNode> | null,
+): string {
+  const accents = new Set(site.reasonNodes);
+  const frame = (
+    title: string,
+    nodes: readonly GraphNode[],
+    accent: (node: GraphNode) => boolean,
+  ): string => {
+    const picture =
+      nodes.length > MOST_NODES
+        ? `<p>${nodes.length} nodes, too many for a picture.</p>`
+        : subgraphPicture(nodes, `${title}: ${nodes.map(({ opType }) => opType).join(', ')}`, accent);
+    return `<div><h4>${title}, ${nodes.length} node${nodes.length === 1 ? '' : 's'}</h4><div class="frame">${picture}</div></div>`;
+  };
+  const parts = [
+    frame(replacement ? 'before' : 'in the graph', original, (node) =>
+      site.replaceable
+        ? ['Softmax', 'Sigmoid', 'Attention'].includes(node.opType)
+        : accents.has(nodeLabel(node)),
+    ),
+  ];
+  if (replacement && after) {
+    const labels = [replacement.node, ...replacement.added];
+    const nodes = [...new Set(labels.flatMap((label) => after.get(label) ?? []))].sort(
+      (a, b) => a.index - b.index,
+    );
+    if (nodes.length > 0) parts.push(frame('after', nodes, ({ opType }) => opType === 'SigmoidAttention'));
+  }
+  return `<details${site.replaceable ? '' : ' open'}><summary>The graph ${replacement ? 'before and after' : 'here'}</summary><div class="pair">${parts.join('')}</div></details>`;
+}

@@ -1,0 +1,95 @@
+/** A part of a graph as a picture: nodes as boxes in layers from top to bottom, values as curves between them. */
+import type { GraphNode } from '../graph/node.js';
+import { nodeLabel } from '../graph/node.js';
+import { drawing, escaped, tail } from './html.js';
+
+const BOX = { width: 132, height: 34 };
+const GAP = { x: 18, y: 34 };
+const MARGIN = 10;
+/** Larger parts say less than a sentence does. */
+export const MOST_NODES = 60;
+
+/** @param accent nodes that are drawn in the colour of the operator */
+export function subgraphPicture(
+  nodes: readonly GraphNode[],
+  description: string,
+  accent: (node: GraphNode) => boolean,
+): string {
+  const layers = layered(nodes);
+  const widest = Math.max(...layers.map((layer) => layer.length));
+  const width = 2 * MARGIN + widest * BOX.width + (widest - 1) * GAP.x;
+  const height = 2 * MARGIN + layers.length * BOX.height + (layers.length - 1) * GAP.y;
+  const place = new Map<GraphNode, { x: number; y: number }>();
+  layers.forEach((layer, level) => {
+    const own = layer.length * BOX.width + (layer.length - 1) * GAP.x;
+    layer.forEach((node, index) => {
+      place.set(node, {
+        x: (width - own) / 2 + index * (BOX.width + GAP.x),
+        y: MARGIN + level * (BOX.height + GAP.y),
+      });
+    });
+  });
+  const producer = producers(nodes);
+  const edges: string[] = [];
+  const boxes: string[] = [];
+  for (const [node, { x, y }] of place) {
+    node.inputs.forEach((input, index) => {
+      const from = producer.get(input);
+      const origin = from && place.get(from);
+      if (!origin) return;
+      const x1 = origin.x + BOX.width / 2;
+      const y1 = origin.y + BOX.height;
+      const x2 = x + (BOX.width * (index + 1)) / (node.inputs.length + 1);
+      const bend = Math.max(14, (y - y1) / 2);
+      edges.push(
+        `<path class="edge" d="M${x1} ${y1}C${x1} ${y1 + bend} ${x2} ${y - bend} ${x2} ${y}"><title>${escaped(input)}</title></path>`,
+      );
+    });
+    boxes.push(
+      `<g class="node${accent(node) ? ' accent' : ''}"><title>${escaped(nodeLabel(node))}</title>` +
+        `<rect x="${x}" y="${y}" width="${BOX.width}" height="${BOX.height}" rx="7"/>` +
+        `<text class="type" x="${x + BOX.width / 2}" y="${y + 15}">${escaped(tail(node.opType, 18))}</text>` +
+        `<text class="name" x="${x + BOX.width / 2}" y="${y + 27}">${escaped(tail(nodeLabel(node), 24))}</text></g>`,
+    );
+  }
+  return drawing(width, height, description, edges.join('') + boxes.join(''));
+}
+
+function producers(nodes: readonly GraphNode[]): Map<string, GraphNode> {
+  const producer = new Map<string, GraphNode>();
+  for (const node of nodes) for (const output of node.outputs) if (output !== '') producer.set(output, node);
+  return producer;
+}
+
+/** Nodes by their longest distance from the top; within a layer below the nodes that feed them. */
+function layered(nodes: readonly GraphNode[]): GraphNode[][] {
+  const producer = producers(nodes);
+  const level = new Map<GraphNode, number>();
+  const levelOf = (node: GraphNode): number => {
+    const known = level.get(node);
+    if (known !== undefined) return known;
+    level.set(node, 0);
+    let own = 0;
+    for (const input of node.inputs) {
+      const from = producer.get(input);
+      if (from && from !== node) own = Math.max(own, levelOf(from) + 1);
+    }
+    level.set(node, own);
+    return own;
+  };
+  const layers: GraphNode[][] = [];
+  for (const node of nodes) (layers[levelOf(node)] ??= []).push(node);
+  const centre = new Map<GraphNode, number>();
+  for (const layer of layers) {
+    const weight = (node: GraphNode): number => {
+      const above = node.inputs.flatMap((input) => {
+        const from = producer.get(input);
+        return from && centre.has(from) ? [centre.get(from)!] : [];
+      });
+      return above.length > 0 ? above.reduce((sum, x) => sum + x, 0) / above.length : 0;
+    };
+    layer.sort((a, b) => weight(a) - weight(b));
+    layer.forEach((node, index) => centre.set(node, index - (layer.length - 1) / 2));
+  }
+  return layers;
+}

@@ -1,0 +1,247 @@
+/**
+ * Runs the original and the converted model on the same inputs and compares: (a) structure, against the original with only
+ * the activation of each replaced site exchanged; (b) drift, against the original itself. Sites are compared by their own
+ * outputs as well, so that a wrong one can be named.
+ */
+import { tokenRows } from '../data/token-rows.js';
+import { plausibleSamples } from '../data/plausible.js';
+import { firstRuns, openSamples, type SampleSource } from '../data/source.js';
+import type { Mode, Replacement, SiteParameters } from '../conversion.js';
+import type { Model } from '../onnx/model.js';
+import { DistanceMeter, type Distance } from './compare.js';
+import type { Outputs, Runtime, Session } from './runtime.js';
+import { isSwappable, swapActivations, SwapRefusal, type SwapSite } from './swap.js';
+import { variantOf, type Variant } from './variant.js';
+import { judge, TOLERANCE, type SiteDistance, type Verification } from './verification.js';
+
+/** A model and the folder of its external data. */
+export interface PlacedModel {
+  readonly model: Model;
+  readonly folder: string;
+}
+
+export interface VerifyRequest {
+  readonly original: PlacedModel;
+  readonly converted: PlacedModel;
+  /** `null` where nothing is known about how the one came from the other. */
+  readonly mode: Mode | null;
+  readonly replaced: readonly Replacement[];
+  readonly parametersOf?: (site: string) => SiteParameters | undefined;
+  /** A path of sample data; plausible random inputs when absent. */
+  readonly data?: string;
+  /** Random inputs follow from it. */
+  readonly seed?: number;
+  /** At most so many runs. */
+  readonly limit?: number;
+  readonly progress?: (label: string, fraction: number) => void;
+}
+
+const RANDOM_RUNS = 4;
+
+/** ONNX Runtime does not load or run one of the two models. */
+export class ModelRefused extends Error {
+  override readonly name = 'ModelRefused';
+
+  constructor(
+    readonly side: 'original' | 'converted',
+    cause: unknown,
+  ) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
+async function refusedBy<T>(side: ModelRefused['side'], work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw new ModelRefused(side, error);
+  }
+}
+
+/** Sample inputs for a model: the given data, or plausible random ones that its session accepts. */
+export async function samplesFor(
+  { model }: PlacedModel,
+  session: Session,
+  { data, seed = 1, count = RANDOM_RUNS }: { data?: string | undefined; seed?: number; count?: number },
+): Promise<SampleSource> {
+  if (data !== undefined) return openSamples(data, session.inputs);
+  const rowsOf = (input: string): number | undefined => tokenRows(model.graph, input);
+  return plausibleSamples(session.inputs, (feeds) => session.run(feeds), { seed, count, rowsOf });
+}
+
+export async function verify(request: VerifyRequest, runtime: Runtime): Promise<Verification> {
+  const { original, converted, mode, replaced, seed = 1 } = request;
+  const visible = replaced.filter(({ site }) => site.scope === '');
+  const sites = visible.map(({ site, output }) => ({ site, ...output }));
+  const open: Session[] = [];
+  const openVariant = async ({ model, folder }: PlacedModel, variant: Variant): Promise<Session> => {
+    const session = await runtime.open(variantOf(model, variant), folder);
+    open.push(session);
+    return session;
+  };
+  try {
+    const first = await refusedBy(
+      'original',
+      openVariant(original, { outputs: sites.map((site) => site.original) }),
+    );
+    const second = await refusedBy(
+      'converted',
+      openVariant(converted, { outputs: sites.map((site) => site.converted) }),
+    );
+    const source = await samplesFor(original, first, { data: request.data, seed });
+    const samples = request.limit === undefined ? source : firstRuns(source, request.limit);
+    const notes: string[] = [];
+    if (visible.length < replaced.length) {
+      notes.push(
+        `${replaced.length - visible.length} sites lie in nested graphs; only the outputs tell about them`,
+      );
+    }
+    const exact = mode === 'fuse' || mode === 'faithful' || mode === null;
+    const swapped = exact ? null : await openSwapped(request, visible, samples, openVariant, notes);
+
+    const names = original.model.graph.outputs.map(({ name }) => name);
+    const drift = names.map((name) => new DistanceMeter(name));
+    const structure = names.map((name) => new DistanceMeter(name));
+    const siteDrift = sites.map(({ site }) => new DistanceMeter(site.name));
+    const siteStructure = sites.map(({ site }) => new DistanceMeter(site.name));
+    let runs = 0;
+    for await (const feeds of samples) {
+      request.progress?.('verifying', 1 - 1 / (1 + runs / 4));
+      const a = await refusedBy('original', first.run(feeds));
+      const b = await refusedBy('converted', second.run(feeds));
+      names.forEach((name, i) => drift[i]!.add(a[name]!, b[name]!));
+      sites.forEach((site, i) => addSite(siteDrift[i]!, a, site.original, b, site.converted));
+      if (swapped) {
+        const s = await swapped.run(feeds);
+        names.forEach((name, i) => structure[i]!.add(s[name]!, b[name]!));
+        sites.forEach((site, i) => addSite(siteStructure[i]!, s, site.original, b, site.converted));
+      }
+      runs++;
+    }
+    const results = (meters: readonly DistanceMeter[]): Distance[] => meters.map((meter) => meter.result());
+    const siteDistances: SiteDistance[] = sites.map(({ site }, i) => ({
+      site: site.name,
+      depth: site.depth,
+      drift: siteDrift[i]!.result(),
+      structure: swapped ? siteStructure[i]!.result() : null,
+    }));
+    const tolerance = toleranceOf(replaced, original.model);
+    const driftResults = results(drift);
+    const structureResults = swapped ? results(structure) : [];
+    noteUndefined(driftResults, notes);
+    const inputs = `${runs} ${request.data === undefined ? `random inputs (seed ${seed})` : `inputs from ${request.data}`}`;
+    const structureSites = swapped ? results(siteStructure) : [];
+    return {
+      ...judge(mode, driftResults, structureResults, structureSites, tolerance, inputs),
+      mode,
+      operator: runtime.operator,
+      samples: samples.description,
+      runs,
+      tolerance,
+      drift: driftResults,
+      structure: structureResults,
+      sites: siteDistances,
+      notes,
+    };
+  } finally {
+    for (const session of open) await session.close();
+  }
+}
+
+function addSite(meter: DistanceMeter, a: Outputs, nameA: string, b: Outputs, nameB: string): void {
+  meter.add(a[nameA]!, b[nameB]!);
+}
+
+function toleranceOf(replaced: readonly Replacement[], model: Model): number {
+  const types = new Set(replaced.map(({ site }) => site.dtype));
+  if (types.has('bfloat16')) return TOLERANCE.bfloat16;
+  const FLOAT16 = 10;
+  const half = [...model.graph.initializers.values()].some(({ dataType }) => dataType === FLOAT16);
+  return types.has('float16') || half ? TOLERANCE.float16 : TOLERANCE.float32;
+}
+
+function noteUndefined(distances: readonly Distance[], notes: string[]): void {
+  for (const { name, undefinedInReference, elements } of distances) {
+    if (undefinedInReference === 0) continue;
+    notes.push(
+      `output "${name}": the original gives NaN in ${undefinedInReference} of ${elements} elements; those were not compared`,
+    );
+  }
+}
+
+/** The exchanged original; `null`, with a note, where a site cannot be spelled that way. */
+async function openSwapped(
+  request: VerifyRequest,
+  visible: readonly Replacement[],
+  samples: SampleSource,
+  openVariant: (model: PlacedModel, variant: Variant) => Promise<Session>,
+  notes: string[],
+): Promise<Session | null> {
+  const { original, replaced } = request;
+  const impossible = replaced.filter(
+    (replacement) => replacement.site.kind !== 'sigmoid' && !isSwappable(replacement),
+  );
+  if (impossible.length > 0) {
+    notes.push(
+      `structure not compared: ${impossible.map(({ site }) => site.name).join(', ')} cannot be spelled with an exchanged activation`,
+    );
+    return null;
+  }
+  try {
+    const sites = await swapSites(request, visible.filter(isSwappable), samples, openVariant);
+    return await openVariant(original, {
+      ...swapActivations(original.model, sites),
+      outputs: visible.map(({ output }) => output.original),
+    });
+  } catch (error) {
+    if (!(error instanceof SwapRefusal)) throw error;
+    notes.push(`structure not compared: ${error.message}`);
+    return null;
+  }
+}
+
+/** Learns types and layouts of the sites' scores from one run. */
+async function swapSites(
+  { original, parametersOf }: VerifyRequest,
+  replacements: readonly Replacement[],
+  samples: SampleSource,
+  openVariant: (model: PlacedModel, variant: Variant) => Promise<Session>,
+): Promise<SwapSite[]> {
+  const scores = replacements.map(({ site }) => site.values.scores!);
+  const session = await openVariant(original, { outputs: scores, outputsOnly: true });
+  for await (const feeds of samples) {
+    const values = await session.run(feeds);
+    return replacements.map((replacement, i) => ({
+      replacement,
+      parameters: parametersOf?.(replacement.site.name) ?? {},
+      scores: values[scores[i]!]!,
+    }));
+  }
+  return [];
+}
+
+/** The original with only the activations of its replaced sites exchanged: the result in standard operators. */
+export async function exchangedOriginal(request: VerifyRequest, runtime: Runtime): Promise<Uint8Array> {
+  const { original, replaced, data, seed = 1 } = request;
+  const impossible = replaced.filter(
+    (replacement) => replacement.site.kind !== 'sigmoid' && !isSwappable(replacement),
+  );
+  if (impossible.length > 0) {
+    throw new SwapRefusal(
+      `no form in standard operators for ${impossible.map(({ site }) => site.name).join(', ')}`,
+    );
+  }
+  const open: Session[] = [];
+  const openVariant = async ({ model, folder }: PlacedModel, variant: Variant): Promise<Session> => {
+    const session = await runtime.open(variantOf(model, variant), folder);
+    open.push(session);
+    return session;
+  };
+  try {
+    const samples = await samplesFor(original, await openVariant(original, {}), { data, seed });
+    const sites = await swapSites(request, replaced.filter(isSwappable), samples, openVariant);
+    return variantOf(original.model, swapActivations(original.model, sites));
+  } finally {
+    for (const session of open) await session.close();
+  }
+}

@@ -1,0 +1,273 @@
+/** The command line as users meet it: exit codes, one clear sentence for every mistake, JSON forms, nothing left behind. */
+import assert from 'node:assert/strict';
+import { mkdtemp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { zipSync } from 'fflate';
+import { npy } from '../data/npy-writer.js';
+import { runCli } from './run-cli.js';
+import { attentionModel, classifierModel, mistypedModel } from './small-models.js';
+
+describe('command line', function () {
+  this.timeout(60_000);
+  let folder: string;
+  const at = (name: string): string => path.join(folder, name);
+
+  beforeEach(async () => {
+    folder = await mkdtemp(path.join(os.tmpdir(), 'cli-'));
+    await writeFile(at('softmax.onnx'), attentionModel({ layers: 2 }));
+    await writeFile(at('sigmoid.onnx'), attentionModel({ activation: 'Sigmoid' }));
+    await writeFile(at('classifier.onnx'), classifierModel());
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  const inputs = ['classifier.onnx', 'sigmoid.onnx', 'softmax.onnx'];
+  const convert = (model: string, mode: string, ...more: string[]): ReturnType<typeof runCli> =>
+    runCli('convert', at(model), '-o', at('out.onnx'), '--mode', mode, ...more);
+
+  interface ConvertJson {
+    replaced: number;
+    refused: { name: string; reason: string }[];
+    output: string | null;
+    verify: { passed: boolean; drift: { maxRelative: number }[]; structure: { maxRelative: number }[] };
+    sites: { attributes: Record<string, number> }[];
+    calibration: { sites: { error: number; paperError: number; kept: boolean }[] };
+  }
+
+  it('inspects: table and JSON', async () => {
+    const text = await runCli('inspect', at('softmax.onnx'));
+    assert.equal(text.code, 0, text.stderr);
+    assert.match(text.stdout, /softmax\s+2\s+4\s+0\.5\s+none/);
+    const json = await runCli('inspect', at('softmax.onnx'), '--json');
+    const { sites } = JSON.parse(json.stdout) as { sites: Record<string, unknown>[] };
+    assert.equal(sites.length, 2);
+    assert.equal(sites[0]!['kind'], 'softmax');
+    assert.equal(sites[0]!['replaceable'], true);
+    assert.equal(sites[0]!['reason'], null);
+    assert.equal(sites[0]!['heads'], 2);
+    assert.equal(sites[0]!['headSize'], 4);
+    const none = await runCli('inspect', at('classifier.onnx'));
+    assert.equal(none.code, 0, none.stderr);
+    assert.match(none.stdout, /No attention found/);
+  });
+
+  it('converts faithfully, verifies, and verifies again from files', async () => {
+    const { code, stdout, stderr } = await convert('softmax.onnx', 'faithful', '--json');
+    assert.equal(code, 0, stderr);
+    const result = JSON.parse(stdout) as ConvertJson;
+    assert.equal(result.replaced, 2);
+    assert.deepEqual(result.refused, []);
+    assert.equal(result.output, at('out.onnx'));
+    assert.equal(result.verify.passed, true);
+    assert.ok(result.verify.drift[0]!.maxRelative < 1e-4, String(result.verify.drift[0]!.maxRelative));
+    assert.deepEqual((await readdir(folder)).sort(), [...inputs, 'out.onnx'].sort());
+    const verified = await runCli('verify', at('softmax.onnx'), at('out.onnx'), '--json');
+    assert.equal(verified.code, 0, verified.stderr);
+    assert.equal((JSON.parse(verified.stdout) as { passed: boolean }).passed, true);
+  });
+
+  it('fuses a sigmoid model', async () => {
+    const { code, stdout, stderr } = await convert('sigmoid.onnx', 'fuse');
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /Replaced 1 of 1 attention sites/);
+    assert.match(stdout, /✔ verified/);
+  });
+
+  it('verifies the structure of paper mode and says how far it is from the original', async () => {
+    const { code, stdout, stderr } = await convert('softmax.onnx', 'paper', '--json');
+    assert.equal(code, 0, stderr);
+    const { verify } = JSON.parse(stdout) as ConvertJson;
+    assert.ok(verify.structure[0]!.maxRelative < 1e-4);
+    assert.ok(verify.drift[0]!.maxRelative > 1e-3);
+  });
+
+  it('calibrates on sample data, nearer to softmax than b = -log n', async () => {
+    const { code, stdout, stderr } = await convert('softmax.onnx', 'calibrated', '--json');
+    assert.equal(code, 0, stderr);
+    const { calibration, verify } = JSON.parse(stdout) as ConvertJson;
+    for (const { error, paperError } of calibration.sites)
+      assert.ok(error < paperError, `${error} ${paperError}`);
+    assert.ok(verify.structure[0]!.maxRelative < 1e-4);
+    const kept = await convert('softmax.onnx', 'calibrated', '--keep', '1', '--json');
+    const sites = (JSON.parse(kept.stdout) as ConvertJson).sites;
+    assert.deepEqual(sites.map(({ attributes }) => attributes['normalize']).sort(), [0, 1]);
+  });
+
+  it('emits a sigmoid model in standard operators only', async () => {
+    const { code, stderr } = await convert('softmax.onnx', 'paper', '--emit', 'decomposed');
+    assert.equal(code, 0, stderr);
+    const bytes = await readFile(at('out.onnx'));
+    assert.equal(bytes.includes('ort.sigmoid'), false);
+    assert.equal(bytes.includes('Softmax'), false);
+    const operator = at('operator.onnx');
+    await runCli('convert', at('softmax.onnx'), '-o', operator, '--mode', 'paper');
+    const verified = await runCli('verify', at('out.onnx'), operator);
+    assert.equal(verified.code, 0, verified.stdout + verified.stderr);
+  });
+
+  it('says that there is nothing to convert', async () => {
+    for (const [model, mode] of [
+      ['classifier.onnx', 'faithful'],
+      ['softmax.onnx', 'fuse'],
+    ] as const) {
+      const { code, stdout, stderr } = await convert(model, mode, '--json');
+      assert.equal(code, 3, stderr);
+      assert.match(stderr, /^nothing to convert in .*\n$/);
+      assert.equal((JSON.parse(stdout) as ConvertJson).replaced, 0);
+      assert.deepEqual((await readdir(folder)).sort(), inputs);
+    }
+  });
+
+  it('fails where two models differ', async () => {
+    await writeFile(at('other.onnx'), attentionModel({ layers: 2, seed: 9 }));
+    const { code, stdout } = await runCli('verify', at('softmax.onnx'), at('other.onnx'));
+    assert.equal(code, 4);
+    assert.match(stdout, /✘ different: largest relative difference/);
+  });
+
+  it('times models in turns', async () => {
+    const { code, stdout, stderr } = await runCli('bench', at('softmax.onnx'), at('sigmoid.onnx'), '--json');
+    assert.equal(code, 0, stderr);
+    const { rows } = JSON.parse(stdout) as { rows: { medianMs: number; speedup: number }[] };
+    assert.equal(rows.length, 2);
+    assert.equal(rows[0]!.speedup, 1);
+    assert.ok(rows.every(({ medianMs }) => medianMs > 0));
+  });
+
+  /** Name, exit code, sentence on stderr, arguments. */
+  type Mistake = readonly [string, number, RegExp, () => string[] | Promise<string[]>];
+  const converting = (model: string, output = 'out.onnx', ...more: string[]): string[] => [
+    'convert',
+    at(model),
+    '-o',
+    at(output),
+    '--mode',
+    'faithful',
+    ...more,
+  ];
+  const written = async (
+    name: string,
+    bytes: Uint8Array | string,
+    argv: () => string[],
+  ): Promise<string[]> => {
+    await writeFile(at(name), bytes);
+    return argv();
+  };
+  const mistakes: readonly Mistake[] = [
+    ['an unknown command', 1, /unknown command 'transmogrify'/, () => ['transmogrify']],
+    [
+      'an unknown mode',
+      1,
+      /argument 'softmin' is invalid.*fuse, faithful, calibrated, paper/,
+      () => ['convert', at('softmax.onnx'), '-o', at('out.onnx'), '--mode', 'softmin'],
+    ],
+    [
+      'no output',
+      1,
+      /required option '-o, --output <file>'/,
+      () => ['convert', at('softmax.onnx'), '--mode', 'fuse'],
+    ],
+    [
+      'a bad number',
+      1,
+      /'many' is invalid. a whole number is needed/,
+      () => converting('softmax.onnx', 'out.onnx', '--seed', 'many'),
+    ],
+    [
+      'keep without calibration',
+      1,
+      /--keep needs --mode calibrated, found faithful/,
+      () => converting('softmax.onnx', 'out.onnx', '--keep', '1'),
+    ],
+    ['a missing model', 2, /nowhere\.onnx: no such file or folder/, () => converting('nowhere.onnx')],
+    [
+      'a missing model to inspect',
+      2,
+      /nowhere\.onnx: no such file or folder/,
+      () => ['inspect', at('nowhere.onnx')],
+    ],
+    ['a folder as model', 2, /: is a folder, a file is needed/, () => ['inspect', folder]],
+    ['an empty file', 2, /the file is empty/, () => written('x.onnx', '', () => converting('x.onnx'))],
+    [
+      'a text file',
+      2,
+      /x\.onnx: invalid ONNX model at byte/,
+      () => written('x.onnx', 'This is no model.', () => converting('x.onnx')),
+    ],
+    [
+      'a truncated file',
+      2,
+      /x\.onnx: invalid ONNX model at byte/,
+      () => written('x.onnx', attentionModel().subarray(0, 700), () => converting('x.onnx')),
+    ],
+    [
+      'a model with wrong types',
+      2,
+      /ONNX Runtime cannot run the original model|no attention/,
+      () => written('x.onnx', mistypedModel(), () => ['verify', at('x.onnx'), at('x.onnx')]),
+    ],
+    [
+      'an output folder that does not exist',
+      1,
+      /cannot be written, no such file or folder/,
+      () => converting('softmax.onnx', 'no/where.onnx'),
+    ],
+    [
+      'a folder as output',
+      1,
+      /is a folder, a file name is needed/,
+      async () => {
+        await mkdir(at('d'));
+        return converting('softmax.onnx', 'd');
+      },
+    ],
+    [
+      'a file as output folder',
+      1,
+      /cannot be written, a part of the path is not a folder/,
+      () => converting('softmax.onnx', 'softmax.onnx/out.onnx'),
+    ],
+    ['the input as output', 1, /is the input itself/, () => converting('softmax.onnx', 'softmax.onnx')],
+    [
+      'a report that cannot be written',
+      1,
+      /report .*cannot be written/,
+      () => converting('softmax.onnx', 'out.onnx', '--report', at('no/r.html')),
+    ],
+    [
+      'missing sample data',
+      1,
+      /sample data .*nothing: no such file or folder/,
+      () => converting('softmax.onnx', 'out.onnx', '--data', at('nothing')),
+    ],
+    [
+      'sample data of a wrong type',
+      1,
+      /input "x" needs float32 of rank 3, found int32 \[1, 2, 8\]/,
+      () =>
+        written('x.npz', zipSync({ 'x.npy': npy('<i4', [1, 2, 8], new Int32Array(16)) }), () =>
+          converting('softmax.onnx', 'out.onnx', '--data', at('x.npz')),
+        ),
+    ],
+    [
+      'sample data of a wrong size',
+      1,
+      /input "x" needs the shape \[batch, length, 8\], found float32 \[1, 2, 7\]/,
+      () =>
+        written('x.npz', zipSync({ 'x.npy': npy('<f4', [1, 2, 7], new Float32Array(14)) }), () =>
+          converting('softmax.onnx', 'out.onnx', '--data', at('x.npz')),
+        ),
+    ],
+  ];
+  for (const [what, code, sentence, argv] of mistakes) {
+    it(`refuses ${what} with exit code ${code}`, async () => {
+      const given = await argv();
+      const before = (await readdir(folder)).sort();
+      const result = await runCli(...given);
+      assert.equal(result.code, code, result.stdout + result.stderr);
+      assert.match(result.stderr, sentence);
+      assert.ok(!/\n\s+at /.test(result.stderr), result.stderr);
+      assert.deepEqual((await readdir(folder)).sort(), before);
+    });
+  }
+});
