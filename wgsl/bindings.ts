@@ -1,6 +1,6 @@
 /** Where the rows of a call's tensors lie, and the part of a buffer that a dispatch binds for a range of them. */
 
-import type { Range, RowTensor } from './plan.js';
+import { lengthOf, type Range, type RowTensor } from './plan.js';
 import { BYTES_PER_ELEMENT, type GpuTensor } from './tensor.js';
 import type { Strides } from './uniform.js';
 
@@ -63,20 +63,13 @@ export function bindElements(tensor: GpuTensor, { begin, end }: Range, alignment
 /** Binds f32 partial sums: for each split, rows of `row` elements for the given batch entries, heads and query rows. */
 export function partialBinding(
   buffer: GPUBuffer,
-  batch: Range,
-  heads: Range,
-  rows: Range,
+  { batch, heads, rows }: { batch: Range; heads: Range; rows: Range },
   row: number,
+  split: number,
 ): Binding {
-  const head = row * (rows.end - rows.begin);
-  const perBatch = head * (heads.end - heads.begin);
-  return {
-    resource: { buffer },
-    strides: {
-      base: -(batch.begin * perBatch + heads.begin * head + rows.begin * row),
-      batch: perBatch,
-      head,
-      row,
-    },
-  };
+  const head = row * lengthOf(rows);
+  const perBatch = head * lengthOf(heads);
+  const perSplit = perBatch * lengthOf(batch);
+  const base = split * perSplit - (batch.begin * perBatch + heads.begin * head + rows.begin * row);
+  return { resource: { buffer }, strides: { base, batch: perBatch, head, row } };
 }

@@ -65,7 +65,8 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   let first_vector = group.y / problem.head_count * VALUE_LANES;
   // Row r of the kv head is query row r % count of its query head r / count.
   let count = problem.row_end - problem.row_begin;
-  let all_rows = count * problem.group;
+  let all_rows = count * problem.group_count;
+  let first_query_head = hkv * problem.group + problem.group_begin;
   let first_row = group.x * ROWS;
   let depth_vectors = (problem.head_size + 3u) / 4u;
 
@@ -73,7 +74,7 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   var low = i32(problem.key_end);
   var high = i32(problem.key_begin);
   for (var r = first_row; r < min(first_row + ROWS, all_rows); r++) {
-    let h = hkv * problem.group + r / count;
+    let h = first_query_head + r / count;
     let row = row_of(head_of(b, h), b, h, problem.row_begin + r % count);
     low = min(low, row.first);
     high = max(high, row.last + 1);
@@ -87,7 +88,7 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
 
   for (var t = thread; t < ROWS * depth_vectors; t += THREADS) {
     let r = first_row + t / depth_vectors;
-    let h = hkv * problem.group + r / count;
+    let h = first_query_head + r / count;
     if (r < all_rows) {
       queries[t / depth_vectors * MAX_DEPTH + t % depth_vectors] =
         head_of(b, h).scale * read_q(start_of(problem.q, b, h, problem.row_begin + r % count), t % depth_vectors);
@@ -97,7 +98,7 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   // The row whose weights this invocation computes: 4 keys of it at a time.
   let weight_row = thread % ROWS;
   let my_row = min(first_row + weight_row, all_rows - 1u);
-  let my_h = hkv * problem.group + my_row / count;
+  let my_h = first_query_head + my_row / count;
   let my_head = head_of(b, my_h);
   var row = row_of(my_head, b, my_h, problem.row_begin + my_row % count);
   row.last = min(row.last, i32(key_end) - 1);
@@ -136,14 +137,14 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
       for (var key = thread / VALUE_LANES; key < tile_end; key += VALUE_GROUPS) {
         let x = read_value(b, hkv, tile_key + key, column);
         // A key of weight 0 takes no part, not even when its value is NaN.
-        ${eachRow((r) => `let w${r} = tile_weights[key * ROWS + ${r}u]; if (w${r} != 0.0) { o${r} += w${r} * x; }`)}
+        ${eachRow((r) => `let w${r} = tile_weights[key * ROWS + ${r}u]; if (takes_part(w${r})) { o${r} += w${r} * x; }`)}
       }
     }
   }
 
   // The parts of the value groups are added by the first lanes, which also write.
   var totals: array<f32, ROWS>;
-  if (NORMALIZE) {
+  if (is_set(NORMALIZE)) {
     workgroupBarrier();
     scratch[thread] = weight_sum;
     workgroupBarrier();
@@ -155,8 +156,8 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   workgroupBarrier();
   if (thread < VALUE_LANES && first_row + ${r}u < all_rows) {
     let r = first_row + ${r}u;
-    let h = hkv * problem.group + r / count;
-    let at = start_of(problem.out, b, h, problem.row_begin + r % count)${partial ? ' + (problem.split_offset + split) * problem.split_stride' : ''};
+    let h = first_query_head + r / count;
+    let at = start_of(problem.out, b, h, problem.row_begin + r % count)${partial ? ' + split * problem.split_stride' : ''};
     var total = vec4f();
     for (var n = lane; n < THREADS; n += VALUE_LANES) {
       total += vec4f(${list(4, (e) => `scratch[n * 4u + ${e}u]`)});
@@ -164,7 +165,7 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
     ${
       partial
         ? `let factor = 1.0; if (lane == 0u && first_vector == 0u) { write_out(at, value_columns(), vec4f(totals[${r}])); }`
-        : `var factor = head_of(b, h).gain; if (NORMALIZE) { factor = select(factor / totals[${r}], 0.0, totals[${r}] == 0.0); }`
+        : `var factor = head_of(b, h).gain; if (is_set(NORMALIZE)) { factor = select(factor / totals[${r}], 0.0, totals[${r}] == 0.0); }`
     }
     if (column < value_columns()) { write_out(at, column, factor * total); }
   }`,

@@ -44,6 +44,8 @@ const HEAD_BYTES = 32;
 /** Larger than any distance between a row and a key. */
 const UNBOUNDED = 0x3fffffff;
 const MASK_KINDS = { bool: 1, float: 2, float16: 3, int64: 0 } as const;
+/** The bits of the field `flags`. */
+const FLAGS = { perHead: 1, normalize: 2, biasByVisible: 4 } as const;
 /** In the order of the bindings of the kernel that gathers them. */
 const PER_HEAD_INPUTS = [
   'nonpad_kv_seqlen',
@@ -89,8 +91,7 @@ export class DispatchEncoder {
     const mask = inputs.attn_mask === undefined ? undefined : maskRows(inputs.attn_mask, keyLength);
     this.#mask = mask?.rows;
     this.#maskColumn = mask?.column ?? 0;
-    const perHead = PER_HEAD_INPUTS.some((name) => inputs[name] !== undefined);
-    this.#heads = perHead
+    this.#heads = hasPerHead(inputs)
       ? resources.scratch('per-head parameters', HEAD_BYTES * sizes.batch * queryHeads)
       : undefined;
     this.#common = commonFields(call);
@@ -152,10 +153,10 @@ export class DispatchEncoder {
   }
 
   #attendSlice(pass: GPUComputePassEncoder, variant: Variant, slice: Slice): void {
-    const { sizes, attributes } = this.#call;
+    const { sizes } = this.#call;
     const { batch, kvHeads, rows, keyChunks } = slice;
     const group = sizes.queryHeads / sizes.kvHeads;
-    const heads = queryHeadsOf(kvHeads, group);
+    const heads = queryHeadsOf(slice, group);
     const valueVectors = Math.ceil(sizes.valueHeadSize / 4);
     const partialRow = 4 * (valueVectors + 1);
     const splits = keyChunks.length * variant.splits;
@@ -164,6 +165,8 @@ export class DispatchEncoder {
     const parts = partial
       ? this.#resources.scratch('partial sums', 4 * splits * sliceRows * partialRow)
       : undefined;
+    const partOf = (split: number): Binding =>
+      parts === undefined ? y : partialBinding(parts, { batch, heads, rows }, partialRow, split);
     const q = this.#bind(this.#q, batch, heads, rows);
     const y = this.#bind(this.#out, batch, heads, rows);
     const mask = this.#bind(this.#mask, batch, heads, rows);
@@ -175,6 +178,8 @@ export class DispatchEncoder {
       head_count: lengthOf(variant.kernel === 'decode' ? kvHeads : heads),
       row_begin: rows.begin,
       row_end: rows.end,
+      group_begin: slice.group.begin,
+      group_count: lengthOf(slice.group),
     };
     keyChunks.forEach((keys, chunk) => {
       const { past, fresh } = partsOfKeys(keys, sizes.pastLength);
@@ -182,7 +187,7 @@ export class DispatchEncoder {
       const v = this.#bind(this.#v, batch, kvHeads, fresh);
       const pastKey = this.#bind(this.#pastKey, batch, kvHeads, past);
       const pastValue = this.#bind(this.#pastValue, batch, kvHeads, past);
-      const out = parts === undefined ? y : partialBinding(parts, batch, heads, rows, partialRow);
+      const out = partOf(chunk * variant.splits);
       this.#dispatch(
         pass,
         pipeline,
@@ -199,7 +204,6 @@ export class DispatchEncoder {
           key_begin: keys.begin,
           key_end: keys.end,
           splits: variant.splits,
-          split_offset: chunk * variant.splits,
           split_stride: sliceRows * partialRow,
         },
         [q, k, v, pastKey, pastValue, mask, this.#headsBinding, out],
@@ -211,7 +215,7 @@ export class DispatchEncoder {
       code: () => combineShader(this.#layout),
       codeKey: `combine ${layoutKey(this.#layout)}`,
       entryPoint: 'combine',
-      constants: { NORMALIZE: attributes.normalize ?? false, PER_HEAD: this.#heads !== undefined },
+      constants: {},
     });
     this.#dispatch(
       pass,
@@ -224,23 +228,18 @@ export class DispatchEncoder {
         splits,
         rows: sliceRows,
       },
-      [partialBinding(parts, batch, heads, rows, partialRow), this.#headsBinding, y],
+      [partOf(0), this.#headsBinding, y],
       this.#flatGrid(sliceRows * valueVectors),
     );
   }
 
   #attentionPipeline(variant: Variant, partial: boolean): PipelineDescription {
-    const { attributes, inputs, sizes } = this.#call;
+    const { attributes, inputs } = this.#call;
     const { kernel, tile } = variant;
     const constants = {
-      HAS_PAST: sizes.pastLength > 0,
-      PER_HEAD: this.#heads !== undefined,
       MASK: inputs.attn_mask === undefined ? 0 : MASK_KINDS[inputs.attn_mask.type],
-      WINDOWED: isWindowed(attributes),
       ALIBI: inputs.alibi_slopes !== undefined,
       SOFTCAP: (attributes.softcap ?? 0) > 0,
-      BIAS_BY_VISIBLE: attributes.bias_mode === 'neg_log_visible',
-      NORMALIZE: attributes.normalize ?? false,
     };
     return {
       code: () =>
@@ -256,11 +255,10 @@ export class DispatchEncoder {
   #attentionGrid({ kernel, tile, splits }: Variant, slice: Slice): [number, number, number] {
     const { queryHeads, kvHeads, valueHeadSize } = this.#call.sizes;
     const depth = lengthOf(slice.batch) * splits;
-    const group = queryHeads / kvHeads;
     if (kernel === 'decode') {
       const valueTiles = Math.ceil(valueHeadSize / decodeExtent(tile).valueColumns);
       return [
-        Math.ceil((lengthOf(slice.rows) * group) / tile.rows),
+        Math.ceil((lengthOf(slice.rows) * lengthOf(slice.group)) / tile.rows),
         lengthOf(slice.kvHeads) * valueTiles,
         depth,
       ];
@@ -269,7 +267,7 @@ export class DispatchEncoder {
     const valueTiles = Math.ceil(valueHeadSize / extent.valueColumns);
     return [
       Math.ceil(lengthOf(slice.rows) / extent.rows),
-      lengthOf(slice.kvHeads) * group * valueTiles,
+      lengthOf(queryHeadsOf(slice, queryHeads / kvHeads)) * valueTiles,
       depth,
     ];
   }
@@ -325,7 +323,7 @@ export class DispatchEncoder {
       code: () => appendShader(this.#layout),
       codeKey: `append ${layoutKey(this.#layout)}`,
       entryPoint: 'append',
-      constants: { HAS_PAST: pastLength > 0 },
+      constants: {},
     });
     const slices = sliceCall(
       {
@@ -437,9 +435,7 @@ function elementLayout({ inputs, sizes }: CheckedCall): ElementLayout {
 
 const layoutKey = ({ type, vectors }: ElementLayout): string => `${type} ${vectors ? 'vectors' : 'scalars'}`;
 
-function isWindowed({ is_causal, left_window_size = -1, right_window_size = -1 }: Attributes): boolean {
-  return is_causal === true || left_window_size >= 0 || right_window_size >= 0;
-}
+const hasPerHead = (inputs: GpuInputs): boolean => PER_HEAD_INPUTS.some((name) => inputs[name] !== undefined);
 
 /** The fields that are the same for every dispatch of the call. */
 function commonFields({ inputs, attributes, sizes }: CheckedCall): ProblemFields {
@@ -461,5 +457,9 @@ function commonFields({ inputs, attributes, sizes }: CheckedCall): ProblemFields
     scale: attributes.scale ?? 1 / Math.sqrt(sizes.headSize),
     bias: bias - (biasByLength ? Math.log(sizes.keyLength) : 0),
     softcap: attributes.softcap ?? 0,
+    flags:
+      (hasPerHead(inputs) ? FLAGS.perHead : 0) +
+      (attributes.normalize ? FLAGS.normalize : 0) +
+      (bias_mode === 'neg_log_visible' ? FLAGS.biasByVisible : 0),
   };
 }

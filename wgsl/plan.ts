@@ -24,6 +24,8 @@ export const lengthOf = ({ begin, end }: Range): number => end - begin;
 export interface Slice {
   readonly batch: Range;
   readonly kvHeads: Range;
+  /** Of the query heads of each kv head. */
+  readonly group: Range;
   readonly rows: Range;
   readonly keyChunks: readonly Range[];
 }
@@ -65,9 +67,10 @@ export function elementRange(tensor: RowTensor, b: Range, h: Range, n: Range): R
   return { begin: at(({ begin }) => begin), end: at(({ end }) => end - 1) + tensor.size };
 }
 
-export const queryHeadsOf = (kvHeads: Range, group: number): Range => ({
-  begin: kvHeads.begin * group,
-  end: kvHeads.end * group,
+/** The query heads of a slice; of all `groupSize` of a kv head unless it has a single kv head. */
+export const queryHeadsOf = ({ kvHeads, group }: Slice, groupSize: number): Range => ({
+  begin: kvHeads.begin * groupSize + group.begin,
+  end: (kvHeads.end - 1) * groupSize + group.end,
 });
 
 /** The part of a range of keys that lies in the past, and the part in K and V with their own numbering. */
@@ -78,31 +81,34 @@ export function partsOfKeys(keys: Range, pastLength: number): { past: Range; fre
   };
 }
 
-/**
- * Slices in an order of no meaning; throws when not even one row and one key fit. Each is as large as the limits allow up
- * to a factor of two.
- */
+/** A cut must bring a binding that is too large to this part of its size at least, to be worth its dispatch. */
+const WORTHWHILE = 0.9;
+
+/** Slices in an order of no meaning; throws when not even one row and one key fit. */
 export function sliceCall(call: SlicedCall, limits: BindingLimits): Slice[] {
   const whole: Slice = {
     batch: { begin: 0, end: call.batch },
     kvHeads: { begin: 0, end: call.kvHeads },
+    group: { begin: 0, end: call.group },
     rows: { begin: 0, end: call.queryLength },
     keyChunks: [{ begin: 0, end: call.keyLength }],
   };
+  const allowed = limits.maxBytes - limits.alignment;
   const done: Slice[] = [];
   const open = [whole];
   for (let slice = open.pop(); slice !== undefined; slice = open.pop()) {
-    const excess = excessBytes(call, slice, limits);
-    if (excess === 0) {
+    const spans = boundBytes(call, slice);
+    if (spans.every((bytes) => bytes <= allowed)) {
       done.push(slice);
       continue;
     }
-    const cut = CUTS.map((halve) => halve(slice)).find(
-      (parts) => parts !== undefined && excessBytes(call, parts[0]!, limits) < excess,
-    );
+    const cut = CUTS.map((halve) => halve(slice)).find((parts) => {
+      const smaller = parts === undefined ? spans : boundBytes(call, parts[0]!);
+      return spans.some((bytes, index) => bytes > allowed && smaller[index]! <= WORTHWHILE * bytes);
+    });
     if (cut === undefined)
       throw new RangeError(
-        `a row of attention needs ${excess} bytes more than the ${limits.maxBytes} that the device can bind at once`,
+        `attention binds ${Math.max(...spans)} bytes at least; the device can bind ${allowed} at once`,
       );
     open.push(...cut);
   }
@@ -125,6 +131,8 @@ function halves(range: Range): [Range, Range] | undefined {
 const CUTS: readonly Cut[] = [
   (slice) => halves(slice.batch)?.map((batch) => ({ ...slice, batch })),
   (slice) => halves(slice.kvHeads)?.map((kvHeads) => ({ ...slice, kvHeads })),
+  (slice) =>
+    lengthOf(slice.kvHeads) > 1 ? undefined : halves(slice.group)?.map((group) => ({ ...slice, group })),
   (slice) => halves(slice.rows)?.map((rows) => ({ ...slice, rows })),
   (slice) => {
     const chunks = slice.keyChunks.map(halves);
@@ -134,10 +142,10 @@ const CUTS: readonly Cut[] = [
   },
 ];
 
-/** Bytes by which the bindings of a slice exceed the limit, added up; 0 when the slice fits. */
-function excessBytes(call: SlicedCall, slice: Slice, limits: BindingLimits): number {
+/** The bytes that each tensor, and last the partial sums, take in the largest dispatch of a slice. */
+function boundBytes(call: SlicedCall, slice: Slice): number[] {
   const { batch, kvHeads, rows, keyChunks } = slice;
-  const heads = queryHeadsOf(kvHeads, call.group);
+  const heads = queryHeadsOf(slice, call.group);
   const splits = keyChunks.length * call.splits;
   const partialRows = lengthOf(batch) * lengthOf(heads) * lengthOf(rows);
   const spans = call.tensors.map(({ tensor, heads: which, along }) => {
@@ -149,6 +157,5 @@ function excessBytes(call: SlicedCall, slice: Slice, limits: BindingLimits): num
     const elements = ranges.map((n) => lengthOf(elementRange(tensor, batch, h, n)));
     return Math.max(...elements) * tensor.bytesPerElement;
   });
-  if (splits > 1) spans.push(splits * partialRows * call.partialRowBytes);
-  return spans.reduce((sum, span) => sum + Math.max(0, span + limits.alignment - limits.maxBytes), 0);
+  return [...spans, splits > 1 ? splits * partialRows * call.partialRowBytes : 0];
 }

@@ -158,7 +158,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
         return `{ let keys = vec4i(i32(tile_key + 4u * (tx + ${m}u * COLUMN_THREADS))) + vec4i(0, 1, 2, 3);
         ${eachRow((r) => `s${r}_${m} = weights(s${r}_${m}, row${r}, head.slope, keys);`)} }`;
       })}
-      if (NORMALIZE) {
+      if (is_set(NORMALIZE)) {
         ${eachScore((r, m) => `sum${r} += dot(s${r}_${m}, vec4f(1.0));`)}
       }
       workgroupBarrier();
@@ -190,7 +190,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
             ${unroll(valueVectors, (c) => `let v${c} = pool[v_at + ${c}u * COLUMN_THREADS];`)}
             ${eachRow((r) => {
               const w = `w${r >> 2}[${r & 3}]`;
-              return `if (${w} != 0.0) { ${unroll(valueVectors, (c) => `o${r}_${c} += ${w} * v${c};`)} }`;
+              return `if (takes_part(${w})) { ${unroll(valueVectors, (c) => `o${r}_${c} += ${w} * v${c};`)} }`;
             })}
           }
         } else {
@@ -218,7 +218,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     ${eachRow((r) => `sum${r} = 0.0;`)}
   }
 
-  if (NORMALIZE) {
+  if (is_set(NORMALIZE)) {
     workgroupBarrier();
     ${unroll(rowQuads, (u) => `pool[(${u}u * COLUMN_THREADS + tx) * ROW_THREADS + ty] = vec4f(${list(4, (r) => `sum${4 * u + r}`)});`)}
     workgroupBarrier();
@@ -231,11 +231,11 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   }
   ${eachRow((r) => {
     const i = `first_row + ty + ${r}u * ROW_THREADS`;
-    return `if (${i} < end_row) { let at = start_of(problem.out, b, h, ${i})${partial ? ' + (problem.split_offset + split) * problem.split_stride' : ''};
+    return `if (${i} < end_row) { let at = start_of(problem.out, b, h, ${i})${partial ? ' + split * problem.split_stride' : ''};
     ${
       partial
         ? `let factor = 1.0; if (tx == 0u && first_vector == 0u) { write_out(at, value_columns(), vec4f(sum${r})); }`
-        : `var factor = head.gain; if (NORMALIZE) { factor = select(factor / sum${r}, 0.0, sum${r} == 0.0); }`
+        : `var factor = head.gain; if (is_set(NORMALIZE)) { factor = select(factor / sum${r}, 0.0, sum${r} == 0.0); }`
     }
     ${unroll(valueVectors, (c) => {
       const column = `first_vector + tx + ${c}u * COLUMN_THREADS`;

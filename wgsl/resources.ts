@@ -1,6 +1,6 @@
 /** What the kernels keep on a device between calls: pipelines, uniform blocks and scratch memory. */
 
-/** Uniform blocks kept; a call needs a few, so that none of a call that is being encoded is ever dropped. */
+/** Uniform blocks kept; a call needs a few. */
 const MAX_UNIFORMS = 512;
 const SMALLEST_SCRATCH_BYTES = 1 << 16;
 
@@ -71,9 +71,8 @@ export class DeviceResources {
       new Uint8Array(buffer.getMappedRange()).set(bytes);
       buffer.unmap();
       if (this.#uniforms.size === MAX_UNIFORMS) {
-        const [oldest, dropped] = this.#uniforms.entries().next().value!;
-        this.#uniforms.delete(oldest);
-        dropped.destroy();
+        // Not destroyed: commands that are not yet submitted may use it.
+        this.#uniforms.delete(this.#uniforms.keys().next().value!);
       }
     } else this.#uniforms.delete(key);
     this.#uniforms.set(key, buffer);

@@ -60,9 +60,6 @@ fn gather_heads(@builtin(global_invocation_id) id: vec3u) {
  */
 export function combineShader(layout: ElementLayout): string {
   return /* wgsl */ `${directives(layout)}${PROBLEM}
-override NORMALIZE: bool;
-override PER_HEAD: bool;
-
 @group(0) @binding(0) var<uniform> problem: Problem;
 @group(0) @binding(1) var<storage, read> parts: array<vec4f>;
 @group(0) @binding(2) var<storage, read> heads: array<Head>;
@@ -85,11 +82,11 @@ fn combine(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
   for (var split = 0u; split < problem.splits; split++) {
     let at = (split * problem.rows + row) * (columns + 1u);
     total += parts[at + column];
-    if (NORMALIZE) { weight += parts[at + columns].x; }
+    if (is_set(NORMALIZE)) { weight += parts[at + columns].x; }
   }
   var factor = 1.0;
-  if (PER_HEAD) { factor = heads[b * problem.query_heads + h].gain; }
-  if (NORMALIZE) { factor = select(factor / weight, 0.0, weight == 0.0); }
+  if (is_set(PER_HEAD)) { factor = heads[b * problem.query_heads + h].gain; }
+  if (is_set(NORMALIZE)) { factor = select(factor / weight, 0.0, weight == 0.0); }
   let out_row = problem.out.base + b * problem.out.batch + h * problem.out.head + i * problem.out.row;
   write_out(out_row, column, factor * total);
 }
@@ -102,8 +99,6 @@ fn combine(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
  */
 export function appendShader(layout: ElementLayout): string {
   return /* wgsl */ `${directives(layout)}${PROBLEM}
-override HAS_PAST: bool;
-
 @group(0) @binding(0) var<uniform> problem: Problem;
 @group(0) @binding(1) var<storage, read> fresh: ${elementArray(layout)};
 @group(0) @binding(2) var<storage, read> past: ${elementArray(layout)};
@@ -124,7 +119,7 @@ fn append(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gro
   let h = problem.first_head + row / count % problem.head_count;
   let b = problem.first_batch + row / count / problem.head_count;
   let at = problem.out.base + b * problem.out.batch + h * problem.out.head + j * problem.out.row;
-  if (HAS_PAST && j < problem.past_length) {
+  if (j < problem.past_length) {
     let source = problem.past_key.base + b * problem.past_key.batch + h * problem.past_key.head + j * problem.past_key.row;
     write_out(at, column, read_past(source, column));
   } else {

@@ -16,11 +16,18 @@ struct Problem {
   mask_column: u32, first_batch: u32, first_head: u32, query_heads: u32,
   group: u32, query_length: u32, key_length: u32, past_length: u32,
   head_size: u32, value_size: u32, row_begin: u32, row_end: u32,
-  key_begin: u32, key_end: u32, splits: u32, split_offset: u32,
+  key_begin: u32, key_end: u32, splits: u32, group_begin: u32,
   left_window: i32, right_window: i32, row_offset: i32, rows: u32,
   scale: f32, bias: f32, softcap: f32, head_bias_stride: u32,
-  alibi_stride: u32, split_stride: u32, head_count: u32, reserved: u32,
+  alibi_stride: u32, split_stride: u32, head_count: u32, group_count: u32,
+  flags: u32,
 }
+
+const PER_HEAD = 1u;         // \`heads\` is filled in
+const NORMALIZE = 2u;
+const BIAS_BY_VISIBLE = 4u;
+
+fn is_set(flag: u32) -> bool { return (problem.flags & flag) != 0u; }
 
 // What the per-head inputs and nonpad_kv_seqlen come to for one batch entry and query head.
 struct Head { scale: f32, bias: f32, gain: f32, slope: f32, valid: i32, offset: i32, unused0: u32, unused1: u32 }
@@ -35,11 +42,14 @@ fn exp_of(x: vec4f) -> vec4f {
   return exp2(t) * fma(remainder, vec4f(0.693147181), vec4f(1.0));
 }
 
-// Below the smallest normal number the weight is 0; the clamp keeps exp finite, so that no infinity is ever formed.
+// Below the smallest normal number the weight is 0; the clamp keeps exp finite and would swallow a NaN.
 fn sigmoid(x: vec4f) -> vec4f {
   let w = 1.0 / (1.0 + exp_of(clamp(-x, vec4f(-80.0), vec4f(87.3))));
-  return select(w, vec4f(0.0), x < vec4f(-87.3));
+  return select(select(w, vec4f(0.0), x < vec4f(-87.3)), x, is_nan(x));
 }
+
+// On the bits: comparisons with NaN may be optimised away.
+fn is_nan(x: vec4f) -> vec4<bool> { return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u); }
 
 // Near 0 a + a^3 p(a^2), p fitted at Chebyshev nodes of a < 0.56 to 5e-9; else 1 - 2 / (exp(2a) + 1), which would cancel there.
 fn tanh_of(x: vec4f) -> vec4f {
@@ -77,14 +87,9 @@ ${SCORES}`;
 }
 
 const SCORES = /* wgsl */ `
-override HAS_PAST: bool;
-override PER_HEAD: bool;      // \`heads\` is filled in
 override MASK: u32;           // 0 none, 1 bool (a byte each), 2 f32, 3 f16
-override WINDOWED: bool;      // rows do not all see the same keys
 override ALIBI: bool;
 override SOFTCAP: bool;
-override BIAS_BY_VISIBLE: bool;
-override NORMALIZE: bool;
 
 const EXCLUDED_BITS = 0xff800000u;  // -Inf
 
@@ -95,17 +100,17 @@ fn value_columns() -> u32 { return (problem.value_size + 3u) / 4u; }
 fn start_of(s: Strides, b: u32, h: u32, n: u32) -> u32 { return s.base + b * s.batch + h * s.head + n * s.row; }
 
 fn read_key(b: u32, h: u32, j: u32, d4: u32) -> vec4f {
-  if (HAS_PAST && j < problem.past_length) { return read_past_key(start_of(problem.past_key, b, h, j), d4); }
+  if (j < problem.past_length) { return read_past_key(start_of(problem.past_key, b, h, j), d4); }
   return read_fresh_key(start_of(problem.k, b, h, j - problem.past_length), d4);
 }
 
 fn read_value(b: u32, h: u32, j: u32, d4: u32) -> vec4f {
-  if (HAS_PAST && j < problem.past_length) { return read_past_value(start_of(problem.past_value, b, h, j), d4); }
+  if (j < problem.past_length) { return read_past_value(start_of(problem.past_value, b, h, j), d4); }
   return read_fresh_value(start_of(problem.v, b, h, j - problem.past_length), d4);
 }
 
 fn head_of(b: u32, h: u32) -> Head {
-  if (PER_HEAD) { return heads[b * problem.query_heads + h]; }
+  if (is_set(PER_HEAD)) { return heads[b * problem.query_heads + h]; }
   return Head(problem.scale, problem.bias, 1.0, 0.0, i32(problem.key_length), problem.row_offset, 0u, 0u);
 }
 
@@ -118,11 +123,9 @@ fn log_of(n: u32) -> f32 {
 // Row i sees exactly the keys first .. last; none when last < first.
 fn row_of(head: Head, b: u32, h: u32, i: u32) -> Row {
   var row = Row(0, head.valid - 1, i32(i) + head.offset, head.bias, 0u);
-  if (WINDOWED) {
-    row.first = max(0, row.position - problem.left_window);
-    row.last = min(row.last, row.position + problem.right_window);
-  }
-  if (BIAS_BY_VISIBLE) { row.bias -= log_of(u32(max(1, row.last - row.first + 1))); }
+  row.first = max(0, row.position - problem.left_window);
+  row.last = min(row.last, row.position + problem.right_window);
+  if (is_set(BIAS_BY_VISIBLE)) { row.bias -= log_of(u32(max(1, row.last - row.first + 1))); }
   if (MASK != 0u) { row.mask = start_of(problem.mask, b, h, i); }
   return row;
 }
@@ -151,6 +154,9 @@ fn weights(scores: vec4f, row: Row, slope: f32, keys: vec4i) -> vec4f {
   }
   return select(vec4f(0.0), sigmoid(x), visible);
 }
+
+// A weight that is not 0; NaN is one, which a comparison need not say.
+fn takes_part(weight: f32) -> bool { return (bitcast<u32>(weight) << 1u) != 0u; }
 
 fn has_non_finite(x: vec4f) -> bool {
   return any((bitcast<vec4u>(x) & vec4u(0x7f800000u)) == vec4u(0x7f800000u));

@@ -36,7 +36,7 @@ const FIELDS = [
   ['key_begin', 'u'],
   ['key_end', 'u'],
   ['splits', 'u'],
-  ['split_offset', 'u'],
+  ['group_begin', 'u'],
   ['left_window', 'i'],
   ['right_window', 'i'],
   ['row_offset', 'i'],
@@ -48,7 +48,8 @@ const FIELDS = [
   ['alibi_stride', 'u'],
   ['split_stride', 'u'],
   ['head_count', 'u'],
-  ['reserved', 'u'],
+  ['group_count', 'u'],
+  ['flags', 'u'],
 ] as const;
 
 type Field = (typeof FIELDS)[number];

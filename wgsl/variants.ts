@@ -74,7 +74,7 @@ function splitsFor(workgroups: number, wanted: number, largest: number): number 
 
 function prefillTile({ valueHeadSize }: VariantProblem, _limits: VariantLimits): PrefillTile {
   const columnThreads = 8;
-  const valueVectors = Math.min(4, Math.max(1, Math.ceil(valueHeadSize / 4 / columnThreads)));
+  const valueVectors = valueHeadSize > 64 ? 4 : 2;
   return {
     rowThreads: 16,
     columnThreads,

@@ -28,9 +28,11 @@ export function chooseDriver(preferred: readonly Driver[]): { driver: string } |
   return { driver: DRIVERS[found] };
 }
 
-/** The browser's entry point; keep it alive as long as its devices. */
+let instance: GPU | undefined;
+
+/** The browser's entry point. One for the process: devices do not survive the collection of their instance. */
 export function createGpu(): GPU {
-  return create([]);
+  return (instance ??= create([]));
 }
 
 /** A device with the features that the kernels can use and, unless `defaultLimits`, all that the adapter offers. */
