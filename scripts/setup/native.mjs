@@ -57,7 +57,7 @@ export function buildNative(root) {
   const before = state(root);
   if (built && stampIs(stamp, before)) return;
   console.log('setup: building the native library');
-  compile(configure(root, []), []);
+  compile(configure(root, ['-DSIGMOID_ATTENTION_CUDA=OFF']), []);
   writeStamp(stamp, state(root));
 }
 

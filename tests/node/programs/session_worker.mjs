@@ -4,10 +4,10 @@ import { parentPort, workerData } from 'node:worker_threads';
 
 register();
 await import('../../../op/node/index.ts');
-const ort = (await import('onnxruntime-node')).default;
+const { InferenceSession } = await import('onnxruntime-node');
 const { feeds } = await import('../models.ts');
 
-const session = await ort.InferenceSession.create(workerData.model, { intraOpNumThreads: 1 });
+const session = await InferenceSession.create(workerData.model, { intraOpNumThreads: 1 });
 if (workerData.mode === 'run') {
   const { Y } = await session.run(feeds());
   parentPort.postMessage([...Y.data]);
