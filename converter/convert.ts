@@ -3,6 +3,7 @@ import { FunctionRefusal, functionFor, neutralInput } from '../op/function.js';
 import { ATTRIBUTES, DOMAIN, INPUTS, OP_TYPE, SINCE_VERSION, type InputName } from '../op/schema.js';
 import proto from 'onnx-proto';
 import { analyse, graphsOf, type SpelledSite } from './attention/analyse.js';
+import { shapeReaders, type Derived } from './attention/derive.js';
 import { findDead, readNames } from './attention/liveness.js';
 import type { Conversion, ConvertOptions, Refusal, Replacement, SiteParameters } from './conversion.js';
 import type { Graph } from './graph/graph.js';
@@ -23,7 +24,7 @@ import {
   type NewNode,
 } from './rewrite/emitter.js';
 import type { MaskCache } from './rewrite/mask-tensor.js';
-import { functionUse, needsRankFour, replaceSite, type Call } from './rewrite/replace.js';
+import { emitShape, functionUse, needsRankFour, replaceSite, type Call } from './rewrite/replace.js';
 import type { Site } from './site.js';
 
 /** Models that hold functions need this IR version. */
@@ -98,7 +99,11 @@ export function convert(model: Model, options: ConvertOptions): Conversion {
     });
     entry.finish();
   }
-  const { edits, removed } = graphEdits(emitted, constants);
+  const { edits, removed } = graphEdits(
+    emitted,
+    constants,
+    (prefix) => new Emitter(names, constants, prefix, opset),
+  );
   const functions =
     emitted.length > 0 && options.withoutFunction !== true && isComplete
       ? portableFunction(emitted, opset)
@@ -199,6 +204,7 @@ function portableFunction(emitted: readonly Emitted[], opset: number): Uint8Arra
 function graphEdits(
   emitted: readonly Emitted[],
   constants: Constants,
+  newEmitter: (prefix: string) => Emitter,
 ): { edits: Map<Graph, GraphEdit>; removed: Map<Graph, Set<GraphNode>> } {
   const edits = new Map<Graph, GraphEdit>();
   const removedBy = new Map<Graph, Set<GraphNode>>();
@@ -211,6 +217,9 @@ function graphEdits(
     const inserted = new Map<number, Uint8Array[]>();
     const kept = new Set<string>();
     const replaced = new Set<GraphNode>();
+    const produced = new Set(
+      entries.flatMap(({ emitter }) => emitter.nodes.flatMap(({ outputs }) => outputs)),
+    );
     for (const { chosen, attachment, emitter } of entries) {
       const { valueProduct } = chosen.spelled.site;
       const before = inserted.get(valueProduct.index) ?? [];
@@ -220,6 +229,19 @@ function graphEdits(
       replaced.add(valueProduct);
       for (const node of attachment.output.link.passed) replaced.add(node);
     }
+    for (const [reader, site, prefix] of shapeReadersLeft(graph, entries, replaced, kept)) {
+      const emitter = newEmitter(prefix);
+      emitShape(reader, site, emitter);
+      inserted.set(reader.index, [
+        ...(inserted.get(reader.index) ?? []),
+        ...emitter.nodes.map(({ bytes }) => bytes),
+      ]);
+      for (const node of emitter.nodes) {
+        for (const input of node.inputs) kept.add(input);
+        for (const output of node.outputs) produced.add(output);
+      }
+      replaced.add(reader);
+    }
     const removed = findDead(graph, replaced, kept);
     removedBy.set(graph, removed);
     edits.set(graph, {
@@ -227,7 +249,7 @@ function graphEdits(
       inserted,
       removedInitializers: orphans(graph, removed, kept),
       removedValueInfo: new Set(
-        [...removed].flatMap(({ outputs }) => outputs).filter((name) => !isProduced(entries, name)),
+        [...removed].flatMap(({ outputs }) => outputs).filter((name) => !produced.has(name)),
       ),
       addedInitializers: [],
     });
@@ -236,8 +258,19 @@ function graphEdits(
   return { edits, removed: removedBy };
 }
 
-function isProduced(entries: readonly Emitted[], name: string): boolean {
-  return entries.some(({ emitter }) => emitter.nodes.some(({ outputs }) => outputs.includes(name)));
+/** Shapes of scores or weights that nodes outside of the sites still ask for. */
+function shapeReadersLeft(
+  graph: Graph,
+  entries: readonly Emitted[],
+  replaced: ReadonlySet<GraphNode>,
+  kept: ReadonlySet<string>,
+): [GraphNode, Derived, string][] {
+  const dead = findDead(graph, replaced, kept);
+  return entries.flatMap(({ chosen, nodeName }) =>
+    shapeReaders(chosen.spelled.site)
+      .filter((reader) => !dead.has(reader))
+      .map((reader): [GraphNode, Derived, string] => [reader, chosen.spelled.site, nodeName]),
+  );
 }
 
 /** New constants live in the main graph, where nested bodies see them. */

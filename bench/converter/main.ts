@@ -45,7 +45,7 @@ async function main(): Promise<void> {
   }
 
   async function rowOf(entry: ZooEntry, bytes: Uint8Array): Promise<Row> {
-    const expected = entry.softmax_sites + entry.sigmoid_sites + entry.attention_ops;
+    const expected = entry.softmax_sites + entry.sigmoid_sites;
     const base = { path: entry.path, exporter: entry.exporter_id, polarity: entry.polarity, expected };
     const mode = entry.sigmoid_sites > 0 && entry.softmax_sites === 0 ? 'fuse' : 'faithful';
     try {

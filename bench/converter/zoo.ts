@@ -14,7 +14,6 @@ export interface ZooEntry {
   readonly polarity: string;
   readonly softmax_sites: number;
   readonly sigmoid_sites: number;
-  readonly attention_ops: number;
   readonly npz: string | null;
   readonly ort_runs: boolean;
   readonly notes: string | null;

@@ -9,7 +9,7 @@ import type { Model } from '../onnx/model.js';
 import type { ReasonCode } from '../reasons.js';
 import type { PassedOver } from '../site.js';
 import { findAnchors, type Anchor } from './anchors.js';
-import { derive, type Derived } from './derive.js';
+import { derive, shapeReaders, type Derived } from './derive.js';
 import { Refused } from './form.js';
 import { findFused, type FusedSite } from './fused.js';
 import { findDead } from './liveness.js';
@@ -165,7 +165,7 @@ function attempt(
   try {
     site = derive(anchor, path, weights, knowledge);
     const masks = planMasks(site, knowledge);
-    refuseOtherUses(anchor, site);
+    refuseOtherUses(anchor, site, masks);
     return { anchor, site, masks };
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
@@ -174,13 +174,12 @@ function attempt(
 }
 
 /** Nothing is gained, and something may be lost, when scores or weights have to be computed all the same. */
-function refuseOtherUses(anchor: Anchor, site: Derived): void {
-  const kept = [site.query, site.key, site.value].map((chain) => chain[0]!.name);
-  const kinds = [
-    ...site.form.addends.map(({ tensor }) => tensor.name),
-    ...site.form.visible.map(({ condition }) => condition.name),
-  ];
-  const dead = findDead(site.graph, [site.valueProduct], new Set([...kept, ...kinds]));
+function refuseOtherUses(anchor: Anchor, site: Derived, masks: MaskPlan): void {
+  const dead = findDead(
+    site.graph,
+    [site.valueProduct, ...shapeReaders(site)],
+    new Set(readValues(site, masks)),
+  );
   if (!dead.has(anchor.node)) {
     throw new Refused(
       'weights-used-elsewhere',
@@ -195,4 +194,12 @@ function refuseOtherUses(anchor: Anchor, site: Derived): void {
       [site.scoreProduct],
     );
   }
+}
+
+/** Values of the model that the operator and the nodes around it will read. */
+function* readValues(site: Derived, masks: MaskPlan): Iterable<string> {
+  for (const chain of [site.query, site.key, site.value]) yield chain[0]!.name;
+  for (const { tensor } of [...masks.addends, ...site.form.scaleTensors, ...site.form.gainTensors])
+    yield tensor.name;
+  for (const { condition } of masks.visible) yield condition.name;
 }

@@ -10,7 +10,7 @@ import { atomsOf, downstream, upstream, type Link } from './chains.js';
 import { labelledAxes, labelLetters, summedLetters, type Contraction } from './contraction.js';
 import { areFeatures } from './features.js';
 import { Refused, type ScoreForm } from './form.js';
-import { AxisSpace, isOne, type Atom, type Axis } from './layout.js';
+import { AxisSpace, isOne, type Atom, type Axes, type Axis } from './layout.js';
 import type { ScorePath, WeightPath } from './paths.js';
 import { SCORE_RULES, WEIGHT_RULES } from './transfer.js';
 
@@ -34,6 +34,8 @@ export interface Derived {
   readonly keys: readonly Atom[];
   readonly channels: readonly Atom[];
   readonly valueChannels: readonly Atom[];
+  /** Axes of the values on the way from the score product to the value product. */
+  readonly shapes: ReadonlyMap<string, Axes>;
 }
 
 export function derive(
@@ -53,24 +55,32 @@ export function derive(
     ]);
   }
   const form = emptyForm(outputAxes, product.alpha);
+  const walked: string[] = [];
+  const shapes = new Map<string, Axes>();
+  const record = (name: string): void => {
+    walked.push(name);
+    shapes.set(name, form.axes);
+  };
+  record(product.node.outputs[0]!);
   const run = (rules: typeof SCORE_RULES, node: GraphNode, input: number, keys: ReadonlySet<Atom>): void => {
     const rule = rules[node.opType];
     if (rule === undefined)
       throw new Refused('scores-changed', `'${nodeLabel(node)}' (${node.opType}) has no counterpart`, [node]);
-    rule({ knowledge, space, kind: anchor.kind, form, node, input, keys });
+    rule({ knowledge, space, kind: anchor.kind, form, node, input, keys, walked });
+    record(node.outputs[0]!);
   };
   if (product.addend !== null) addGemmTerm(form, product, knowledge, space);
   for (const { node, input } of scores.steps) run(SCORE_RULES, node, input, new Set());
   if (anchor.addend !== null) addAnchorTerm(form, anchor, knowledge, space);
   if (anchor.factor !== 1) applyFactor(form, anchor.factor);
 
+  record(anchor.weights);
+
   const normalised = new Set(anchor.normalised?.flatMap((axis) => space.resolve(form.axes[axis]!)) ?? []);
   for (const { node, input } of weights.steps) run(WEIGHT_RULES, node, input, normalised);
 
   const value = readValueProduct(weights, form, knowledge, space);
   const keys = value.keys;
-  if (keys.length === 0)
-    throw new Refused('layout', 'there is a single key, so its axis cannot be told', [weights.product.node]);
   if (anchor.kind === 'softmax') {
     const before = new Set([...normalised].flatMap((atom) => space.resolve([atom])));
     if (before.size !== keys.length || keys.some((atom) => !before.has(atom))) {
@@ -81,7 +91,7 @@ export function derive(
       );
     }
   }
-  return label({ anchor, scores, weights, knowledge, space, form, labels, keys, value, graph });
+  return label({ anchor, scores, weights, knowledge, space, form, labels, keys, value, graph, shapes });
 }
 
 function emptyForm(axes: readonly Axis[], alpha: number): ScoreForm {
@@ -182,6 +192,7 @@ interface LabelInput {
   readonly keys: readonly Atom[];
   readonly value: ValueProduct;
   readonly graph: Graph;
+  readonly shapes: ReadonlyMap<string, Axes>;
 }
 
 function label(input: LabelInput): Derived {
@@ -193,7 +204,10 @@ function label(input: LabelInput): Derived {
     axes: labelledAxes(product, operand as 0 | 1, labels, knowledge)!,
   }));
   const keySet = new Set(input.keys);
-  const holdsKeys = sides.map(({ axes }) => atomsOf(axes, space).some((atom) => keySet.has(atom)));
+  const single = input.keys.length === 0 ? singleKeyLetter(input) : null;
+  const holdsKeys = sides.map(({ axes, letters }) =>
+    single === null ? atomsOf(axes, space).some((atom) => keySet.has(atom)) : letters.includes(single),
+  );
   if (holdsKeys[0] === holdsKeys[1]) {
     throw new Refused(
       'layout',
@@ -274,7 +288,21 @@ function label(input: LabelInput): Derived {
     keys: input.keys.flatMap((atom) => space.resolve([atom])),
     channels: space.resolve(channels),
     valueChannels: space.resolve(value.channels),
+    shapes: input.shapes,
   };
+}
+
+/** With one key its axis has no atom: it is told by its place, which only holds where the scores keep their axes. */
+function singleKeyLetter({ anchor, scores, weights, form }: LabelInput): string {
+  const { product } = scores;
+  const moves = [...scores.steps, ...weights.steps].some(({ node }) =>
+    ['Transpose', 'Reshape', 'Squeeze', 'Unsqueeze', 'Flatten'].includes(node.opType),
+  );
+  const letter = product.output[anchor.normalised?.[0] ?? -1];
+  if (moves || letter === undefined || form.axes.length !== product.output.length) {
+    throw new Refused('layout', 'there is a single key, so its axis cannot be told', [weights.product.node]);
+  }
+  return letter;
 }
 
 /** A product with a plain weight matrix is a layer of the model, not a comparison of queries with keys. */
@@ -396,4 +424,11 @@ function splitBatch(
   const isFixed = last.every((atom) => atom.size.every((size) => size === atom.size[0]));
   const heads = axes.length > 1 || isFixed ? last : [];
   return { batch: shared.filter((atom) => !heads.includes(atom)), heads };
+}
+
+/** Nodes that ask only for the shape of scores or weights; the rewriter answers them from other tensors. */
+export function shapeReaders(site: Derived): GraphNode[] {
+  return [...site.shapes.keys()].flatMap((name) =>
+    site.graph.uses(name).filter((node) => isOp(node, 'Shape') && node.inputs[0] === name),
+  );
 }

@@ -54,12 +54,15 @@ export function planMasks(site: Derived, knowledge: Knowledge): MaskPlan {
     kinds: new Set(),
     mayHideRows: false,
   };
-  const shown = site.form.visible.map((entry) => ({ entry, value: visibleValue(site, entry, knowledge) }));
+  checkMaskedProducts(site, knowledge);
+  // Keys hidden by a product with 0 are hidden by the addend that follows it.
+  const shown = site.form.visible
+    .filter(({ fill }) => fill !== 0)
+    .map((entry) => ({ entry, value: visibleValue(site, entry, knowledge) }));
   for (const { entry, value } of shown) planVisibility(site, plan, entry, value, knowledge);
   for (const addend of site.form.addends) planAddend(site, plan, addend, knowledge);
-  checkMaskedProducts(site, knowledge);
   for (const { fill, node } of plan.visible) {
-    if (fill > EXCLUDED && fill !== 0) {
+    if (fill > EXCLUDED) {
       throw new Refused(
         'mask-not-excluding',
         `'${nodeLabel(node)}' replaces scores by ${fill}, which leaves the keys a weight`,
@@ -291,21 +294,14 @@ function planAlibi(
   return true;
 }
 
-/** Scores multiplied by 0 are hidden only if another term lowers them. */
+/** Scores multiplied by 0 are hidden only if another term, made from the same mask, lowers them. */
 function checkMaskedProducts(site: Derived, knowledge: Knowledge): void {
   for (const entry of site.form.visible) {
     if (entry.fill !== 0) continue;
+    const { name } = entry.condition;
     const shown = visibleValue(site, entry, knowledge);
-    const lowered = shown?.every((value, environment) => {
-      const totals = new Float64Array(value.data.length);
-      for (const addend of site.form.addends) {
-        const term = evaluated(site, addend.tensor, knowledge)?.[environment];
-        if (term === undefined || term.dims.some((dim, axis) => dim !== value.dims[axis])) continue;
-        term.data.forEach((number, i) => (totals[i]! += number * addend.factor));
-      }
-      return value.data.every((flag, i) => flag === 1 || totals[i]! <= EXCLUDED);
-    });
-    if (lowered !== true) {
+    const lowers = shown === null ? lowersHidden(site, name, knowledge) : lowersShown(site, shown, knowledge);
+    if (!lowers) {
       throw new Refused(
         'mask-not-excluding',
         `'${nodeLabel(entry.node)}' multiplies scores by a mask that leaves the keys a weight`,
@@ -313,6 +309,30 @@ function checkMaskedProducts(site: Derived, knowledge: Knowledge): void {
       );
     }
   }
+}
+
+function lowersShown(site: Derived, shown: Value, knowledge: Knowledge): boolean {
+  return shown.every((value, environment) => {
+    const totals = new Float64Array(value.data.length);
+    for (const addend of site.form.addends) {
+      const term = evaluated(site, addend.tensor, knowledge)?.[environment];
+      if (term === undefined || term.dims.some((dim, axis) => dim !== value.dims[axis])) continue;
+      term.data.forEach((number, i) => (totals[i]! += number * addend.factor));
+    }
+    return value.data.every((flag, i) => flag === 1 || totals[i]! <= EXCLUDED);
+  });
+}
+
+/** A run-time mask of 0 and 1: some addend is at most EXCLUDED when the mask is 0. */
+function lowersHidden(site: Derived, mask: string, knowledge: Knowledge): boolean {
+  const [environment] = knowledge.environments;
+  const dims = environment!.dims(site.graph, mask);
+  if (dims === null) return false;
+  const zeros = numeric(1, dims, new Float64Array(dims.reduce((product, dim) => product * dim, 1)));
+  return site.form.addends.some(({ tensor, factor }) => {
+    const value = environment!.evaluate(site.graph, tensor.name, new Map([[mask, zeros]]));
+    return value !== null && value.data.every((number) => number * factor <= EXCLUDED);
+  });
 }
 
 /** Names what a tensor mask looks like, for the reader; it stays a tensor whatever it is called. */
@@ -331,7 +351,7 @@ function describeTensor(
       !Number.isNaN(fill) ||
       value.every(({ data }) => data.every((entry) => entry === 0 || entry <= EXCLUDED));
     plan.kinds.add(isMask ? 'tensor' : 'bias');
-    if (isMask) plan.mayHideRows ||= hidesRow(value, Number.isNaN(fill));
+    plan.mayHideRows ||= hidesRow(value, Number.isNaN(fill));
     return;
   }
   plan.mayHideRows = true;
@@ -358,12 +378,17 @@ function describeTensor(
   plan.kinds.add(overRows ? 'tensor' : 'padding');
 }
 
+/** Mask values up to this far from 0 leave the scores in the range that the operator's weights resolve. */
+const NEAR_ZERO = 16;
+
+/** Some row shows no key, or is shifted as a whole (which a softmax does not notice). */
 function hidesRow(value: Value, additive: boolean): boolean {
   return value.some(({ dims, data }) => {
     const keys = dims[3];
     for (let row = 0; row < data.length / keys; row++) {
       const part = data.subarray(row * keys, (row + 1) * keys);
-      if (part.every((entry) => (additive ? entry <= EXCLUDED : entry === 0))) return true;
+      const top = part.reduce((largest, entry) => Math.max(largest, entry), -Infinity);
+      if (additive ? Math.abs(top) > NEAR_ZERO : top === 0) return true;
     }
     return false;
   });

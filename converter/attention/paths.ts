@@ -43,7 +43,6 @@ const SINGLE_INPUT: ReadonlySet<string> = new Set([
   'Neg',
   'Tanh',
   'Clip',
-  'ScatterND',
   'Slice',
   'Div',
 ]);
@@ -55,6 +54,7 @@ function scoreInputs(node: GraphNode): number[] {
   if (SINGLE_INPUT.has(node.opType)) return [0];
   if (ANY_INPUT.has(node.opType)) return node.inputs.map((_, i) => i);
   if (node.opType === 'Where') return [1, 2];
+  if (node.opType === 'ScatterND') return [2];
   return [];
 }
 

@@ -4,10 +4,9 @@
  */
 import type { Knowledge, Size } from '../graph/knowledge.js';
 import { intsAttribute, isOp, nodeLabel, type GraphNode } from '../graph/node.js';
-import { numeric, type NumericTensor } from '../graph/numeric.js';
+import { numeric, strides, type NumericTensor } from '../graph/numeric.js';
 import { Refused, type Labelled, type ScoreForm, type TensorFactor } from './form.js';
 import { isOne, type AxisSpace, type Atom, type Axes, type Axis } from './layout.js';
-import { readScatteredAddend } from './scatter.js';
 
 export interface Transfer {
   readonly knowledge: Knowledge;
@@ -17,6 +16,8 @@ export interface Transfer {
   readonly node: GraphNode;
   /** The input by which the scores (or weights) enter. */
   readonly input: number;
+  /** Values on the way so far. */
+  readonly walked: readonly string[];
   /** Atoms that a softmax normalised over; empty before the activation. */
   readonly keys: ReadonlySet<Atom>;
 }
@@ -148,11 +149,8 @@ const multiplyScores: Rule = (transfer) => {
 
 /** s * m with m of 0 and 1 (an early GPT-2 spelling) hides keys; the large negative term for them follows. */
 function maskedProduct(transfer: Transfer, name: string): boolean {
-  const { knowledge, node, form } = transfer;
-  const values = knowledge.values(node.graph, name);
-  if (values === null || values.some(({ data }) => data.some((value) => value !== 0 && value !== 1)))
-    return false;
-  if (values.every(({ data }) => data.every((value) => value === 1))) return true;
+  const { node, form } = transfer;
+  if (!isBinary(transfer, name)) return false;
   extend(transfer);
   form.visible.push({ condition: aligned(transfer, name), negated: false, fill: 0, node });
   return true;
@@ -244,19 +242,28 @@ const softcap: Rule = ({ form, node }) => {
   form.softcap = 1;
 };
 
-/** A part of the scores is overwritten by itself plus a term: a term that is 0 elsewhere. */
+/** Writing a tensor over all positions of another, in order, yields that tensor. */
 const scatter: Rule = (transfer) => {
-  const term = readScatteredAddend(transfer.node, transfer.knowledge);
-  if (term === null) {
-    throw new Refused('scores-changed', `'${nodeLabel(transfer.node)}' overwrites a part of the scores`, [
-      transfer.node,
-    ]);
-  }
-  transfer.form.addends.push({
-    tensor: { name: term, axes: transfer.form.axes },
-    factor: 1,
-    node: transfer.node,
+  const { node, input, knowledge } = transfer;
+  const indices = input === 2 ? knowledge.values(node.graph, node.inputs[1]!) : null;
+  const isWhole = indices?.every(({ dims, data }, environment) => {
+    const depth = dims.at(-1)!;
+    const target = knowledge.environments[environment]!.dims(node.graph, node.inputs[0]!);
+    if (target === null) return false;
+    const step = strides(target.slice(0, depth));
+    const count = data.length / depth;
+    if (count !== target.slice(0, depth).reduce((product, dim) => product * dim, 1)) return false;
+    for (let i = 0; i < count; i++) {
+      let at = 0;
+      for (let axis = 0; axis < depth; axis++) at += data[i * depth + axis]! * step[axis]!;
+      if (at !== i) return false;
+    }
+    return true;
   });
+  if (isWhole !== true) {
+    throw new Refused('scores-changed', `'${nodeLabel(node)}' overwrites a part of the scores`, [node]);
+  }
+  relayout(transfer);
 };
 
 /** Only a Slice that keeps everything. */
@@ -304,16 +311,13 @@ const SAMPLE_WEIGHTS: NumericTensor = numeric(1, [5], [0, 1e-6, 0.25, 0.5, 1]);
 
 /** Where(c, fill, P) with c true for NaN or Inf only guards; with a mask it hides keys. */
 const guardWeights: Rule = (transfer) => {
-  const { node, input, form, knowledge } = transfer;
+  const { node, input, form, knowledge, walked } = transfer;
   extend(transfer);
-  const weights = node.inputs[input]!;
   const condition = node.inputs[0]!;
   const replacement = largest(transfer, node.inputs[3 - input]!);
-  const sampled = knowledge.environments[0]!.evaluate(
-    node.graph,
-    condition,
-    new Map([[weights, SAMPLE_WEIGHTS]]),
-  );
+  const sample = (value: NumericTensor): NumericTensor | null =>
+    knowledge.environments[0]!.evaluate(node.graph, condition, new Map(walked.map((name) => [name, value])));
+  const sampled = sample(SAMPLE_WEIGHTS);
   const dependsOnWeights =
     sampled !== null &&
     sampled.data.length === SAMPLE_WEIGHTS.data.length &&
@@ -321,11 +325,7 @@ const guardWeights: Rule = (transfer) => {
   if (dependsOnWeights) {
     const keeps = input === 2 ? 0 : 1;
     if (sampled.data.every((value) => value === keeps)) {
-      const caught = knowledge.environments[0]!.evaluate(
-        node.graph,
-        condition,
-        new Map([[weights, numeric(1, [1], [NaN])]]),
-      );
+      const caught = sample(numeric(1, [1], [NaN]));
       if (caught !== null && caught.data[0] !== keeps && replacement === 0) form.guarded = true;
       return;
     }
@@ -378,14 +378,14 @@ function weightFactor(transfer: Transfer, name: string, divides: boolean): void 
 }
 
 /** Only 0 and 1 can come out: a cast or a selection of booleans. */
-function isBinary({ knowledge, node }: Transfer, name: string): boolean {
+function isBinary({ knowledge, node }: Pick<Transfer, 'knowledge' | 'node'>, name: string): boolean {
   const values = knowledge.values(node.graph, name);
   if (values !== null) return values.every(({ data }) => data.every((value) => value === 0 || value === 1));
   const producer = node.graph.producer(name);
   if (producer === undefined) return false;
   if (isOp(producer, 'Cast')) return knowledge.type(node.graph, producer.inputs[0]!) === 9;
   if (isOp(producer, 'Unsqueeze', 'Reshape', 'Squeeze', 'Expand', 'Identity', 'Transpose')) {
-    return isBinary({ knowledge, node } as Transfer, producer.inputs[0]!);
+    return isBinary({ knowledge, node }, producer.inputs[0]!);
   }
   return false;
 }

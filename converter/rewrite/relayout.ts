@@ -42,11 +42,31 @@ export class Dimensions {
           { axis: 0 },
         );
     }
+    const part = this.partOf(atoms);
+    if (part !== null) return part;
     if (atoms.length < 2)
       throw new Refused('layout', 'the size of an axis cannot be read from any tensor of the site', []);
     return atoms
       .map((atom) => this.value([atom]))
       .reduce((product, size) => this.emitter.apply('Mul', [product, size]));
+  }
+
+  /** A source axis that holds the atoms and besides only ones of fixed size, divided by these. */
+  private partOf(atoms: readonly Atom[]): string | null {
+    for (const source of this.sources) {
+      for (const [at, axis] of source.axes.entries()) {
+        const rest = axis.filter((atom) => !atoms.includes(atom));
+        const fixed = this.fixed(rest);
+        if (rest.length + atoms.length !== axis.length || fixed === null || fixed === 0) continue;
+        const whole = this.emitter.apply(
+          'Gather',
+          [this.emitter.apply('Shape', [source.name]), this.emitter.ints([at])],
+          { axis: 0 },
+        );
+        return this.emitter.apply('Div', [whole, this.emitter.ints([fixed])]);
+      }
+    }
+    return null;
   }
 
   /** Shape input of a Reshape from `from` to `to`, constant where possible. */

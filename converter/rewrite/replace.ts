@@ -9,6 +9,7 @@ import { Refused, type TensorFactor } from '../attention/form.js';
 import type { Axis } from '../attention/layout.js';
 import type { Mode, SiteParameters } from '../conversion.js';
 import type { Knowledge } from '../graph/knowledge.js';
+import { intAttribute, type GraphNode } from '../graph/node.js';
 import { DataType } from '../onnx/tensor.js';
 import { attach, type Attachment, type Feed } from './attach.js';
 import type { Emitter } from './emitter.js';
@@ -291,6 +292,16 @@ function applyFactor(
 export function needsRankFour(site: Derived, knowledge: Knowledge): boolean {
   const { query, key } = splitScale(site, knowledge);
   return query.length > 0 || key.length > 0 || site.form.gainTensors.length > 0;
+}
+
+/** Answers a Shape node on the scores or weights from the queries' and keys' shapes. */
+export function emitShape(reader: GraphNode, site: Derived, emitter: Emitter): void {
+  const dimensions = new Dimensions(site.space, emitter);
+  for (const chain of [site.query, site.key]) dimensions.offer([...chain].reverse());
+  const axes = site.shapes.get(reader.inputs[0]!)!;
+  const start = intAttribute(reader, 'start', 0);
+  const end = intAttribute(reader, 'end', axes.length);
+  emitter.apply('Identity', [dimensions.join(axes.slice(start, end))], {}, reader.outputs[0]);
 }
 
 /** Throws a refusal when the site cannot be brought into the operator's form. */
