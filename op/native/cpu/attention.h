@@ -25,14 +25,14 @@ class Parallel {
 
 /// Evaluates one call: fills `problem.y`, and `present_key` / `present_value` where they are not null.
 ///
-/// Trusts the problem (it has been checked). Throws std::bad_alloc when scratch memory (below 1 MB a thread for
-/// usual head sizes, whatever the lengths) cannot be had.
+/// Trusts the problem (it has been checked). Throws std::bad_alloc when scratch memory (below 1 MB a thread
+/// for usual head sizes, whatever the lengths) cannot be had.
 void Attention(const SaProblem& problem, Parallel& parallel);
 
 /// "avx512", "avx2", "neon" or "portable": what `Attention` uses on this CPU.
 ///
-/// The environment variable SIGMOID_ATTENTION_ISA names another one; a name that this CPU or build does not have is
-/// ignored. Read once.
+/// The environment variable SIGMOID_ATTENTION_ISA names another one; a name that this CPU or build does not
+/// have is ignored. Read once.
 const char* IsaName();
 
 }  // namespace sigmoid_attention::cpu

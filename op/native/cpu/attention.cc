@@ -1,0 +1,268 @@
+// Divides one attention call into rectangles of rows x keys, even enough for any number of threads, and runs
+// them.
+#include "op/native/cpu/attention.h"
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "op/native/cpu/kernels.h"
+#include "op/native/cpu/row_range.h"
+
+namespace sigmoid_attention::cpu {
+namespace {
+
+constexpr int64_t kDecodeLength = 8;  // longer queries are worth the block kernel's transposed Q
+constexpr int64_t kScratchBytesForQ = 256 << 10;
+constexpr int64_t kBytesPerKeyBlock = 128 << 10;  // K and V of a block: stays in L2 for all the panels
+constexpr int64_t kLeastKeysOfPart = 256;
+constexpr int64_t kRectangleOverhead = 8;  // setting up a rectangle costs about as much as this many rows
+
+/// Memory of a thread, aligned to a cache line, kept from one call to the next.
+class Scratch {
+ public:
+  static float* OfThisThread(int64_t floats) {
+    thread_local Scratch scratch;
+    scratch.Grow(floats);
+    return scratch.memory_.get();
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Delete {
+    void operator()(float* memory) const { ::operator delete(memory, kAlignment); }
+  };
+
+  void Grow(int64_t floats) {
+    if (floats <= floats_) return;
+    memory_.reset();
+    floats_ = 0;
+    memory_.reset(
+        static_cast<float*>(::operator new(static_cast<size_t>(floats) * sizeof(float), kAlignment)));
+    floats_ = floats;
+  }
+
+  std::unique_ptr<float, Delete> memory_;
+  int64_t floats_ = 0;
+};
+
+/// Runs body(i) for i in [0, count): whoever is free takes the next one.
+void ForEach(Parallel& parallel, int64_t count, const std::function<void(int64_t)>& body) {
+  const int64_t threads = Min(count, parallel.threads());
+  if (threads <= 1) {
+    for (int64_t i = 0; i < count; ++i) body(i);
+    return;
+  }
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> out_of_memory{false};
+  parallel.For(threads, [&](int64_t) {
+    try {
+      for (int64_t i = next++; i < count; i = next++) body(i);
+    } catch (const std::bad_alloc&) {
+      out_of_memory = true;
+    }
+  });
+  if (out_of_memory) throw std::bad_alloc();
+}
+
+size_t ElementBytes(SaType type) {
+  return type == SA_FLOAT ? 4 : 2;
+}
+
+/// One of [B, Hkv, Nk, size]: the past's rows, then the new ones.
+void FillPresent(const SaProblem& p, int64_t dense_head, int64_t size, const void* past, const void* fresh,
+                 const SaStrides& strides, void* present) {
+  const auto bytes = static_cast<int64_t>(ElementBytes(p.type));
+  const int64_t row_bytes = size * bytes;
+  char* to = static_cast<char*>(present) + dense_head * p.key_length * row_bytes;
+  if (p.past_length > 0) {
+    std::memcpy(to, static_cast<const char*>(past) + dense_head * p.past_length * row_bytes,
+                static_cast<size_t>(p.past_length * row_bytes));
+  }
+  const int64_t batch = dense_head / p.kv_heads, head = dense_head % p.kv_heads;
+  const char* from = static_cast<const char*>(fresh) + (batch * strides.batch + head * strides.head) * bytes;
+  for (int64_t key = p.past_length; key < p.key_length; ++key, from += strides.row * bytes) {
+    std::memcpy(to + key * row_bytes, from, static_cast<size_t>(row_bytes));
+  }
+}
+
+void FillPresents(const SaProblem& p, Parallel& parallel) {
+  if (!p.present_key && !p.present_value) return;
+  ForEach(parallel, p.batch * p.kv_heads, [&](int64_t i) {
+    if (p.present_key && p.head_size > 0) {
+      FillPresent(p, i, p.head_size, p.past_key, p.k, p.k_strides, p.present_key);
+    }
+    if (p.present_value && p.value_head_size > 0) {
+      FillPresent(p, i, p.value_head_size, p.past_value, p.v, p.v_strides, p.present_value);
+    }
+  });
+}
+
+/// How a call is divided: heads x row blocks x key parts.
+struct Division {
+  bool decode;
+  int64_t heads;  // per batch: kv heads for the decode kernel, query heads for the block kernel
+  int64_t rows;   // per head
+  int64_t row_blocks, rows_per_block;
+  int64_t key_parts;
+  Blocking blocking;
+};
+
+/// Blocks of at most `most` rows such that the busiest of `threads` threads has the least to do.
+int64_t RowBlocks(int64_t heads, int64_t rows, int64_t most, int64_t granule, int64_t threads) {
+  const int64_t fewest = CeilDiv(rows, most);
+  const int64_t limit = Min(CeilDiv(rows, granule), fewest + 4 * threads);
+  int64_t best = fewest, best_cost = INT64_MAX;
+  for (int64_t blocks = fewest; blocks <= limit; ++blocks) {
+    const int64_t height = Min(rows, RoundUp(CeilDiv(rows, blocks), granule));
+    const int64_t cost = CeilDiv(heads * blocks, threads) * (height + kRectangleOverhead);
+    if (cost < best_cost) {
+      best = blocks;
+      best_cost = cost;
+    }
+  }
+  return best;
+}
+
+Division Divide(const SaProblem& p, const Kernels& kernels, int64_t threads) {
+  Division d{};
+  d.decode = p.query_length <= kDecodeLength;
+  if (d.decode) {
+    d.heads = p.kv_heads;
+    d.rows = p.query_heads / p.kv_heads * p.query_length;
+    d.row_blocks = 1;
+    d.rows_per_block = d.rows;
+  } else {
+    d.heads = p.query_heads;
+    d.rows = p.query_length;
+    const int64_t q_row_bytes = (p.head_size + p.value_head_size) * 4;
+    const int64_t panel = kernels.panel_rows;
+    const int64_t most = Max(panel, kScratchBytesForQ / Max(1, q_row_bytes) / panel * panel);
+    d.row_blocks = RowBlocks(p.batch * d.heads, d.rows, most, kernels.lanes, threads);
+    d.rows_per_block = RoundUp(CeilDiv(d.rows, d.row_blocks), kernels.lanes);
+    d.row_blocks = CeilDiv(d.rows, d.rows_per_block);
+  }
+  const int64_t rectangles = p.batch * d.heads * d.row_blocks;
+  const int64_t wanted = threads == 1 ? 1 : CeilDiv(d.decode ? 4 * threads : threads, rectangles);
+  d.key_parts = Max(1, Min(wanted, p.key_length / kLeastKeysOfPart));
+
+  const int64_t key_bytes = (p.head_size + p.value_head_size) * 4;
+  d.blocking.rows = d.rows_per_block;
+  d.blocking.keys = Max(32, Min(256, kBytesPerKeyBlock / Max(1, key_bytes) / 32 * 32));
+  d.blocking.copy_k = p.type != SA_FLOAT;
+  d.blocking.copy_v = p.type != SA_FLOAT || p.value_head_size % kernels.lanes != 0;
+  return d;
+}
+
+/// The part of the keys that the rows may see, so that all parts have work.
+KeyRange KeyPart(const SaProblem& p, int64_t batch, int64_t part, int64_t parts) {
+  const KeyRange seen = VisibleKeys(p, batch, 0, p.query_length);
+  const int64_t count = seen.end - seen.begin;
+  return {seen.begin + count * part / parts, seen.begin + count * (part + 1) / parts};
+}
+
+void Store(const SaProblem& p, float value, int64_t at) {
+  if (p.type == SA_FLOAT) {
+    FromFloat(value, static_cast<float*>(p.y) + at);
+  } else if (p.type == SA_FLOAT16) {
+    FromFloat(value, static_cast<Half*>(p.y) + at);
+  } else {
+    FromFloat(value, static_cast<BFloat16*>(p.y) + at);
+  }
+}
+
+/// Results of the key parts, [B, heads, parts, rows, Dv], and their sums of weights.
+class Parts {
+ public:
+  Parts(const SaProblem& p, const Division& d) : p_(p), d_(d) {
+    if (d.key_parts == 1) return;
+    const int64_t rows = p.batch * d.heads * d.key_parts * d.rows;
+    values_.resize(static_cast<size_t>(rows * p.value_head_size));
+    sums_.resize(static_cast<size_t>(rows));
+  }
+
+  void Attach(Rectangle* rectangle, int64_t part) {
+    if (d_.key_parts == 1) return;
+    const int64_t row = FirstRow(rectangle->batch, rectangle->head, part) + rectangle->row_begin;
+    rectangle->partial = values_.data() + row * p_.value_head_size;
+    rectangle->partial_sums = sums_.data() + row;
+  }
+
+  void Combine(Parallel& parallel) {
+    if (d_.key_parts == 1) return;
+    ForEach(parallel, p_.batch * d_.heads, [&](int64_t i) {
+      for (int64_t row = 0; row < d_.rows; ++row) CombineRow(i / d_.heads, i % d_.heads, row);
+    });
+  }
+
+ private:
+  int64_t FirstRow(int64_t batch, int64_t head, int64_t part) const {
+    return ((batch * d_.heads + head) * d_.key_parts + part) * d_.rows;
+  }
+
+  void CombineRow(int64_t batch, int64_t head, int64_t row) {
+    const int64_t query_head =
+        d_.decode ? head * (p_.query_heads / p_.kv_heads) + row / p_.query_length : head;
+    const int64_t position = d_.decode ? row % p_.query_length : row;
+    const int64_t y =
+        batch * p_.y_strides.batch + query_head * p_.y_strides.head + position * p_.y_strides.row;
+    const float gain = HeadGain(p_, query_head);
+    float sum = 0;
+    for (int64_t part = 0; part < d_.key_parts; ++part) sum += sums_[FirstRow(batch, head, part) + row];
+    const float divisor = p_.normalize && sum != 0 ? sum : 1;
+    for (int64_t d = 0; d < p_.value_head_size; ++d) {
+      float value = 0;
+      for (int64_t part = 0; part < d_.key_parts; ++part) {
+        value += values_[(FirstRow(batch, head, part) + row) * p_.value_head_size + d];
+      }
+      Store(p_, value / divisor * gain, y + d);
+    }
+  }
+
+  const SaProblem& p_;
+  const Division& d_;
+  std::vector<float> values_, sums_;
+};
+
+}  // namespace
+
+void Attention(const SaProblem& problem, Parallel& parallel) {
+  const SaProblem& p = problem;
+  FillPresents(p, parallel);
+  if (p.batch == 0 || p.query_heads == 0 || p.query_length == 0 || p.value_head_size == 0) return;
+
+  const Kernels& kernels = ActiveKernels();
+  const Division d = Divide(p, kernels, parallel.threads());
+  Parts parts(p, d);
+  const int64_t floats = d.decode ? kernels.decode_scratch(p, d.rows) : kernels.block_scratch(p, d.blocking);
+  const RectangleFunction run = (d.decode ? kernels.decode : kernels.block)[p.type];
+
+  ForEach(parallel, p.batch * d.heads * d.row_blocks * d.key_parts, [&](int64_t i) {
+    const int64_t part = i % d.key_parts;
+    i /= d.key_parts;
+    // Under a causal mask the last rows have the most keys: they come first, small rectangles fill the gaps.
+    const int64_t block = d.row_blocks - 1 - i % d.row_blocks;
+    i /= d.row_blocks;
+    Rectangle rectangle{};
+    rectangle.problem = &p;
+    rectangle.batch = i / d.heads;
+    rectangle.head = i % d.heads;
+    rectangle.row_begin = block * d.rows_per_block;
+    rectangle.row_end = Min(d.rows, rectangle.row_begin + d.rows_per_block);
+    const KeyRange keys =
+        d.key_parts == 1 ? KeyRange{0, p.key_length} : KeyPart(p, rectangle.batch, part, d.key_parts);
+    rectangle.key_begin = keys.begin;
+    rectangle.key_end = keys.end;
+    parts.Attach(&rectangle, part);
+    run(rectangle, d.blocking, Scratch::OfThisThread(floats));
+  });
+  parts.Combine(parallel);
+}
+
+const char* IsaName() {
+  return ActiveKernels().name;
+}
+
+}  // namespace sigmoid_attention::cpu

@@ -1,0 +1,253 @@
+// A few rows against many keys, as in decoding: K and V are read once, in their own type and layout, by all
+// the rows of all the query heads that share them. Scores are dot products; nothing is packed.
+#pragma once
+
+#include <cstring>
+
+#include "op/native/cpu/kernels.h"
+#include "op/native/cpu/mask.h"
+#include "op/native/cpu/row_range.h"
+#include "op/native/cpu/rows.h"
+#include "op/native/cpu/sigmoid.h"
+
+namespace sigmoid_attention::cpu {
+namespace {
+
+constexpr int64_t kDecodeKeys =
+    64;  // handled together, so that K and V of a block are in cache for every row
+
+inline int64_t DecodeScratchFloats(const SaProblem& p, int64_t rows) {
+  const int64_t d = RoundUp(p.head_size, 16), dv = RoundUp(p.value_head_size, 16);
+  return rows * (d + dv + kDecodeKeys + 16) + kDecodeKeys;
+}
+
+template <class T>
+class DecodeKernel {
+ public:
+  DecodeKernel(const Rectangle& rectangle, float* scratch)
+      : at_(rectangle),
+        p_(*rectangle.problem),
+        rows_(rectangle.row_end - rectangle.row_begin),
+        query_stride_(RoundUp(p_.head_size, 16)),
+        value_stride_(RoundUp(p_.value_head_size, 16)),
+        queries_(scratch),
+        y_(queries_ + rows_ * query_stride_),
+        weights_(y_ + rows_ * value_stride_),
+        addends_(weights_ + rows_ * kDecodeKeys),
+        sums_(addends_ + kDecodeKeys),
+        sigmoid_(1, 0) {}
+
+  void Run() {
+    std::memset(y_, 0, static_cast<size_t>(rows_ * value_stride_) * sizeof(float));
+    std::memset(sums_, 0, static_cast<size_t>(rows_) * sizeof(float));
+    for (int64_t row = 0; row < rows_; ++row) {
+      std::memset(queries_ + row * query_stride_, 0, static_cast<size_t>(query_stride_) * sizeof(float));
+      CopyRow(QueryRow<T>(p_, at_.batch, Head(row), Position(row)), p_.head_size,
+              queries_ + row * query_stride_);
+    }
+    const KeyRange seen = VisibleKeys(p_, at_.batch, 0, p_.query_length);
+    const int64_t end = Min(seen.end, at_.key_end);
+    for (int64_t key = Max(seen.begin, at_.key_begin); key < end;) {
+      const RowSpan<T> k = KeyRows<T>(p_, at_.batch, at_.head, key);
+      const RowSpan<T> v = ValueRows<T>(p_, at_.batch, at_.head, key);
+      const int64_t count = Min(Min(kDecodeKeys, end - key), k.count);
+      bool excludes = false;
+      for (int64_t row = 0; row < rows_; ++row) {
+        float* weights = weights_ + row * kDecodeKeys;
+        Scores(k, count, queries_ + row * query_stride_, weights);
+        excludes |= Weights(row, key, count, weights);
+      }
+      if (excludes) {
+        AddValuesOneByOne(v, count);
+      } else {
+        AddValues(v, count);
+      }
+      key += count;
+    }
+    Finish();
+  }
+
+ private:
+  int64_t Head(int64_t row) const {
+    return at_.head * (p_.query_heads / p_.kv_heads) + (at_.row_begin + row) / p_.query_length;
+  }
+  int64_t Position(int64_t row) const { return (at_.row_begin + row) % p_.query_length; }
+
+  /// One row's dot products with kLanes keys at a time.
+  void Scores(const RowSpan<T>& k, int64_t count, const float* query, float* scores) const {
+    constexpr int kLanes = Simd::kLanes;
+    for (int64_t key = 0; key < count; key += kLanes) {
+      const int64_t live = Min(kLanes, count - key);
+      Simd::V product[kLanes];
+      if (live == kLanes) {
+        Products<kLanes>(k.first + key * k.stride, k.stride, query, product);
+      } else {
+        for (int i = 0; i < kLanes; ++i) {
+          if (i < live) {
+            Products<1>(k.first + (key + i) * k.stride, k.stride, query, product + i);
+          } else {
+            product[i] = Simd::Zero();
+          }
+        }
+      }
+      Simd::Transpose(product);
+      Simd::V sum = product[0];
+      for (int i = 1; i < kLanes; ++i) sum = Simd::Add(sum, product[i]);
+      Simd::Store(scores + key, sum);
+    }
+  }
+
+  /// Products of `kKeys` key rows with the query, still spread over the lanes.
+  template <int kKeys>
+  void Products(const T* k, int64_t stride, const float* query, Simd::V* product) const {
+    Simd::V sum[kKeys];
+    for (int i = 0; i < kKeys; ++i) sum[i] = Simd::Zero();
+    int64_t d = 0;
+    for (; d + Simd::kLanes <= p_.head_size; d += Simd::kLanes) {
+      const Simd::V q = Simd::Load(query + d);
+      for (int i = 0; i < kKeys; ++i) sum[i] = Simd::Fma(Simd::Load(k + i * stride + d), q, sum[i]);
+    }
+    if (d < p_.head_size) {
+      const Simd::V q = Simd::Load(query + d);
+      const int64_t left = p_.head_size - d;
+      for (int i = 0; i < kKeys; ++i) sum[i] = Simd::Fma(Simd::LoadN(k + i * stride + d, left), q, sum[i]);
+    }
+    for (int i = 0; i < kKeys; ++i) product[i] = sum[i];
+  }
+
+  /// Scores to weights in place; true when some weight is 0.
+  bool Weights(int64_t row, int64_t first_key, int64_t count, float* weights) {
+    using V = Simd::V;
+    const int64_t head = Head(row), position = Position(row);
+    const KeyRange seen = VisibleKeys(p_, at_.batch, position);
+    const Mask mask(p_, at_.batch, head);
+    if (mask.present()) mask.Row(position, first_key, count, addends_);
+    const float scale = ScoreScale(p_, head);
+    const V scales = Simd::Set1(p_.softcap > 0 ? scale / p_.softcap : scale), cap = Simd::Set1(p_.softcap);
+    const V bias = Simd::Set1(UniformBias(p_, at_.batch, head) + RowBias(p_, at_.batch, position));
+    const V slope = Simd::Set1(-AlibiSlope(p_, at_.batch, head));
+    const V diagonal = Simd::Set1(static_cast<float>(position + RowOffset(p_, at_.batch) - first_key));
+    const V begin = Simd::Set1(static_cast<float>(seen.begin - first_key));
+    const V end = Simd::Set1(static_cast<float>(Min(seen.end - first_key, count)));
+    V total = Simd::Zero();
+    V least = Simd::Set1(1);
+    for (int64_t key = 0; key < count; key += Simd::kLanes) {
+      const V at = Simd::Add(Simd::Set1(static_cast<float>(key)), Simd::Iota());
+      V x = Simd::Mul(Simd::Load(weights + key), scales);
+      if (p_.softcap > 0) x = Simd::Mul(Tanh(x), cap);
+      x = Simd::Add(Simd::Fma(slope, Simd::Abs(Simd::Sub(diagonal, at)), x), bias);
+      V weight;
+      if (mask.present()) {
+        const V addend = Simd::Load(addends_ + key);
+        weight = sigmoid_(x, addend);
+        weight = Simd::Select(Simd::LessEqual(Simd::Set1(kInfinity), addend), Simd::Zero(), weight);
+      } else {
+        weight = sigmoid_(x);
+      }
+      weight = Simd::ZeroUnless(Simd::And(Simd::LessEqual(begin, at), Simd::Less(at, end)), weight);
+      Simd::Store(weights + key, weight);
+      total = Simd::Add(total, weight);
+      least = Simd::Min(weight, least);
+    }
+    sums_[row] += Simd::Sum(total);
+    return Simd::Any(Simd::LessEqual(least, Simd::Zero()));
+  }
+
+  void AddValues(const RowSpan<T>& v, int64_t count) {
+    int64_t row = 0;
+    for (; row + Simd::kDecodeRows <= rows_; row += Simd::kDecodeRows)
+      AddValuesTo<Simd::kDecodeRows>(v, count, row);
+    for (; row < rows_; ++row) AddValuesTo<1>(v, count, row);
+  }
+
+  template <int kRows>
+  void AddValuesTo(const RowSpan<T>& v, int64_t count, int64_t row) {
+    constexpr int kVectors = kRows == 1 ? 2 * Simd::kDecodeVectors : Simd::kDecodeVectors;
+    constexpr int kWidth = kVectors * Simd::kLanes;
+    int64_t d = 0;
+    for (; d + kWidth <= p_.value_head_size; d += kWidth) AddValueColumns<kRows, kVectors>(v, count, row, d);
+    for (; d < p_.value_head_size; d += Simd::kLanes) AddValueColumns<kRows, 1>(v, count, row, d);
+  }
+
+  template <int kRows, int kVectors>
+  void AddValueColumns(const RowSpan<T>& v, int64_t count, int64_t first_row, int64_t d) {
+    const float* weights = weights_ + first_row * kDecodeKeys;
+    float* y = y_ + first_row * value_stride_ + d;
+    const int64_t left = p_.value_head_size - d;
+    Simd::V sum[kRows][kVectors];
+    for (int row = 0; row < kRows; ++row) {
+      for (int c = 0; c < kVectors; ++c) sum[row][c] = Simd::Zero();
+    }
+    for (int64_t key = 0; key < count; ++key) {
+      const T* from = v.first + key * v.stride + d;
+      Simd::V value[kVectors];
+      if (kVectors == 1 && left < Simd::kLanes) {
+        value[0] = Simd::LoadN(from, left);
+      } else {
+        for (int c = 0; c < kVectors; ++c) value[c] = Simd::Load(from + c * Simd::kLanes);
+      }
+      for (int row = 0; row < kRows; ++row) {
+        const Simd::V weight = Simd::Set1(weights[row * kDecodeKeys + key]);
+        for (int c = 0; c < kVectors; ++c) sum[row][c] = Simd::Fma(weight, value[c], sum[row][c]);
+      }
+    }
+    for (int row = 0; row < kRows; ++row) {
+      for (int c = 0; c < kVectors; ++c) {
+        float* to = y + row * value_stride_ + c * Simd::kLanes;
+        Simd::Store(to, Simd::Add(Simd::Load(to), sum[row][c]));
+      }
+    }
+  }
+
+  /// As AddValues, leaving out the keys whose weight is 0: their values may be NaN or Inf.
+  void AddValuesOneByOne(const RowSpan<T>& v, int64_t count) {
+    for (int64_t key = 0; key < count; ++key) {
+      const T* from = v.first + key * v.stride;
+      for (int64_t row = 0; row < rows_; ++row) {
+        const float weight = weights_[row * kDecodeKeys + key];
+        if (weight == 0) continue;
+        float* y = y_ + row * value_stride_;
+        const Simd::V weights = Simd::Set1(weight);
+        const int64_t size = p_.value_head_size;
+        int64_t d = 0;
+        for (; d + Simd::kLanes <= size; d += Simd::kLanes) {
+          Simd::Store(y + d, Simd::Fma(weights, Simd::Load(from + d), Simd::Load(y + d)));
+        }
+        if (d < size)
+          Simd::Store(y + d, Simd::Fma(weights, Simd::LoadN(from + d, size - d), Simd::Load(y + d)));
+      }
+    }
+  }
+
+  void Finish() {
+    for (int64_t row = 0; row < rows_; ++row) {
+      const float* y = y_ + row * value_stride_;
+      if (at_.partial) {
+        std::memcpy(at_.partial + row * p_.value_head_size, y,
+                    static_cast<size_t>(p_.value_head_size) * sizeof(float));
+        at_.partial_sums[row] = sums_[row];
+      } else {
+        WriteRow(y, p_.normalize ? sums_ + row : nullptr, HeadGain(p_, Head(row)), p_.value_head_size,
+                 OutputRow<T>(p_, at_.batch, Head(row), Position(row)));
+      }
+    }
+  }
+
+  const Rectangle& at_;
+  const SaProblem& p_;
+  const int64_t rows_, query_stride_, value_stride_;
+  float* const queries_;
+  float* const y_;
+  float* const weights_;  // [rows][kDecodeKeys]; scores before
+  float* const addends_;
+  float* const sums_;
+  const SigmoidOf sigmoid_;
+};
+
+template <class T>
+void RunDecode(const Rectangle& rectangle, const Blocking&, float* scratch) {
+  DecodeKernel<T>(rectangle, scratch).Run();
+}
+
+}  // namespace
+}  // namespace sigmoid_attention::cpu

@@ -1,0 +1,126 @@
+// Moving rows of Q, K and V between the caller's tensors and the kernel's float scratch.
+#pragma once
+
+#include "op/native/attention_problem.h"
+#include "op/native/cpu/element.h"
+
+namespace sigmoid_attention::cpu {
+namespace {
+
+/// Consecutive key (or value) rows with one stride.
+template <class T>
+struct RowSpan {
+  const T* first;
+  int64_t stride;
+  int64_t count;
+};
+
+/// Rows from `key` on, as far as they lie in one tensor: present, or past, or the new ones.
+template <class T>
+RowSpan<T> KeyRows(const SaProblem& p, int64_t batch, int64_t kv_head, int64_t key) {
+  const int64_t dense = batch * p.kv_heads + kv_head;
+  const int64_t size = p.head_size;
+  if (p.present_key) {
+    return {static_cast<const T*>(p.present_key) + (dense * p.key_length + key) * size, size,
+            p.key_length - key};
+  }
+  if (key < p.past_length) {
+    return {static_cast<const T*>(p.past_key) + (dense * p.past_length + key) * size, size,
+            p.past_length - key};
+  }
+  const SaStrides& s = p.k_strides;
+  return {static_cast<const T*>(p.k) + batch * s.batch + kv_head * s.head + (key - p.past_length) * s.row,
+          s.row, p.key_length - key};
+}
+
+template <class T>
+RowSpan<T> ValueRows(const SaProblem& p, int64_t batch, int64_t kv_head, int64_t key) {
+  const int64_t dense = batch * p.kv_heads + kv_head;
+  const int64_t size = p.value_head_size;
+  if (p.present_value) {
+    return {static_cast<const T*>(p.present_value) + (dense * p.key_length + key) * size, size,
+            p.key_length - key};
+  }
+  if (key < p.past_length) {
+    return {static_cast<const T*>(p.past_value) + (dense * p.past_length + key) * size, size,
+            p.past_length - key};
+  }
+  const SaStrides& s = p.v_strides;
+  return {static_cast<const T*>(p.v) + batch * s.batch + kv_head * s.head + (key - p.past_length) * s.row,
+          s.row, p.key_length - key};
+}
+
+template <class T>
+const T* QueryRow(const SaProblem& p, int64_t batch, int64_t query_head, int64_t row) {
+  const SaStrides& s = p.q_strides;
+  return static_cast<const T*>(p.q) + batch * s.batch + query_head * s.head + row * s.row;
+}
+
+template <class T>
+T* OutputRow(const SaProblem& p, int64_t batch, int64_t query_head, int64_t row) {
+  const SaStrides& s = p.y_strides;
+  return static_cast<T*>(p.y) + batch * s.batch + query_head * s.head + row * s.row;
+}
+
+/// One row to float; fills up with zeros to a multiple of the vector length.
+template <class T>
+void CopyRow(const T* from, int64_t size, float* to) {
+  int64_t d = 0;
+  for (; d + Simd::kLanes <= size; d += Simd::kLanes) Simd::Store(to + d, Simd::Load(from + d));
+  if (d < size) Simd::Store(to + d, Simd::LoadN(from + d, size - d));
+}
+
+template <class T>
+void CopyRows(const RowSpan<T>& from, int64_t count, int64_t size, float* to, int64_t to_stride) {
+  for (int64_t row = 0; row < count; ++row)
+    CopyRow(from.first + row * from.stride, size, to + row * to_stride);
+}
+
+/// to[d][row] = from[row][d] for `rows` rows; rows up to `width`, a multiple of the vector length, become 0.
+template <class T>
+void TransposeRows(const T* from, int64_t from_stride, int64_t rows, int64_t size, float* to, int64_t width) {
+  constexpr int kLanes = Simd::kLanes;
+  for (int64_t row = 0; row < width; row += kLanes) {
+    for (int64_t d = 0; d < size; d += kLanes) {
+      Simd::V tile[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        if (row + i >= rows) {
+          tile[i] = Simd::Zero();
+        } else {
+          const T* at = from + (row + i) * from_stride + d;
+          tile[i] = d + kLanes <= size ? Simd::Load(at) : Simd::LoadN(at, size - d);
+        }
+      }
+      Simd::Transpose(tile);
+      for (int i = 0; i < kLanes && d + i < size; ++i) Simd::Store(to + (d + i) * width + row, tile[i]);
+    }
+  }
+}
+
+template <class T>
+bool IsFinite(const T* row, int64_t size) {
+  const Simd::V largest = Simd::Set1(3.40282347e38f);
+  int64_t d = 0;
+  for (; d + Simd::kLanes <= size; d += Simd::kLanes) {
+    if (!Simd::All(Simd::LessEqual(Simd::Abs(Simd::Load(row + d)), largest))) return false;
+  }
+  return d >= size || Simd::All(Simd::LessEqual(Simd::Abs(Simd::LoadN(row + d, size - d)), largest));
+}
+
+/// A finished row: (sum of W V) / (sum of W, where given) * gain. A row without visible keys gives 0.
+template <class T>
+void WriteRow(const float* values, const float* weight_sum, float gain, int64_t size, T* to) {
+  const float divisor = weight_sum && *weight_sum != 0 ? *weight_sum : 1;
+  const Simd::V gains = Simd::Set1(gain), divisors = Simd::Set1(divisor);
+  for (int64_t d = 0; d < size; d += Simd::kLanes) {
+    const Simd::V value = Simd::Mul(Simd::Div(Simd::Load(values + d), divisors), gains);
+    if (d + Simd::kLanes <= size) {
+      Simd::Store(to + d, value);
+    } else {
+      Simd::StoreN(to + d, value, size - d);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sigmoid_attention::cpu

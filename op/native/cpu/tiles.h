@@ -1,0 +1,110 @@
+// The register tiles: the two matrix products of a block, everything else in the kernel is around them.
+//
+// Scores are kept transposed, [key][row], so that both products broadcast elements of memory-order operands
+// (K and W) and load vectors of the other (Q transposed once per rectangle, V as it is): K and V need no
+// packing.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+namespace sigmoid_attention::cpu {
+namespace {
+
+/// s[key][row] = sum over d of k[key][d] q[d][row], for kKeys keys and kVectors vectors of rows.
+template <int kKeys, int kVectors>
+inline void ScoreTile(const float* q, int64_t q_stride, const float* k, int64_t k_stride, int64_t head_size,
+                      float* s, int64_t s_stride) {
+  using V = Simd::V;
+  V sum[kKeys][kVectors];
+  for (int key = 0; key < kKeys; ++key) {
+    for (int v = 0; v < kVectors; ++v) sum[key][v] = Simd::Zero();
+  }
+  for (int64_t d = 0; d < head_size; ++d) {
+    V row[kVectors];
+    for (int v = 0; v < kVectors; ++v) row[v] = Simd::Load(q + v * Simd::kLanes);
+    q += q_stride;
+    for (int key = 0; key < kKeys; ++key) {
+      const V element = Simd::Set1(k[key * k_stride + d]);
+      for (int v = 0; v < kVectors; ++v) sum[key][v] = Simd::Fma(element, row[v], sum[key][v]);
+    }
+  }
+  for (int key = 0; key < kKeys; ++key) {
+    for (int v = 0; v < kVectors; ++v) Simd::Store(s + key * s_stride + v * Simd::kLanes, sum[key][v]);
+  }
+}
+
+/// y[row][d] += sum over keys of w[key][row] v[key][d], for kRows rows and kVectors vectors of d.
+template <int kRows, int kVectors>
+inline void ValueTile(const float* w, int64_t w_stride, const float* v, int64_t v_stride, int64_t keys,
+                      float* y, int64_t y_stride) {
+  using V = Simd::V;
+  V sum[kRows][kVectors];
+  for (int row = 0; row < kRows; ++row) {
+    for (int c = 0; c < kVectors; ++c) sum[row][c] = Simd::Zero();
+  }
+  for (int64_t key = 0; key < keys; ++key) {
+    V value[kVectors];
+    for (int c = 0; c < kVectors; ++c) value[c] = Simd::Load(v + c * Simd::kLanes);
+    for (int row = 0; row < kRows; ++row) {
+      const V weight = Simd::Set1(w[row]);
+      for (int c = 0; c < kVectors; ++c) sum[row][c] = Simd::Fma(weight, value[c], sum[row][c]);
+    }
+    v += v_stride;
+    w += w_stride;
+  }
+  for (int row = 0; row < kRows; ++row) {
+    for (int c = 0; c < kVectors; ++c) {
+      float* to = y + row * y_stride + c * Simd::kLanes;
+      Simd::Store(to, Simd::Add(Simd::Load(to), sum[row][c]));
+    }
+  }
+}
+
+using ScoreFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+using ValueFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+
+template <int kVectors, int... kKeysLess1>
+constexpr ScoreFunction ScoreTileFor(int64_t keys, std::integer_sequence<int, kKeysLess1...>) {
+  constexpr ScoreFunction table[] = {ScoreTile<kKeysLess1 + 1, kVectors>...};
+  return table[keys - 1];
+}
+
+template <int kVectors, int... kRowsLess1>
+constexpr ValueFunction ValueTileFor(int64_t rows, std::integer_sequence<int, kRowsLess1...>) {
+  constexpr ValueFunction table[] = {ValueTile<kRowsLess1 + 1, kVectors>...};
+  return table[rows - 1];
+}
+
+/// s[key][row] for any number of keys and `kVectors` vectors of rows.
+template <int kVectors>
+void Scores(const float* q, int64_t q_stride, const float* k, int64_t k_stride, int64_t head_size,
+            int64_t keys, float* s, int64_t s_stride) {
+  int64_t key = 0;
+  for (; key + Simd::kScoreKeys <= keys; key += Simd::kScoreKeys) {
+    ScoreTile<Simd::kScoreKeys, kVectors>(q, q_stride, k + key * k_stride, k_stride, head_size,
+                                          s + key * s_stride, s_stride);
+  }
+  if (key < keys) {
+    ScoreTileFor<kVectors>(keys - key, std::make_integer_sequence<int, Simd::kScoreKeys>())(
+        q, q_stride, k + key * k_stride, k_stride, head_size, s + key * s_stride, s_stride);
+  }
+}
+
+/// y[row][d] += W V for up to kValueRows rows and all `vectors` vectors of d.
+inline void Values(const float* w, int64_t w_stride, int64_t rows, const float* v, int64_t v_stride,
+                   int64_t keys, float* y, int64_t y_stride, int64_t vectors) {
+  constexpr auto kAnyRows = std::make_integer_sequence<int, Simd::kValueRows>();
+  const ValueFunction wide = ValueTileFor<Simd::kValueVectors>(rows, kAnyRows);
+  int64_t c = 0;
+  for (; c + Simd::kValueVectors <= vectors; c += Simd::kValueVectors) {
+    wide(w, w_stride, v + c * Simd::kLanes, v_stride, keys, y + c * Simd::kLanes, y_stride);
+  }
+  for (; c < vectors; ++c) {
+    ValueTileFor<1>(rows, kAnyRows)(w, w_stride, v + c * Simd::kLanes, v_stride, keys, y + c * Simd::kLanes,
+                                    y_stride);
+  }
+}
+
+}  // namespace
+}  // namespace sigmoid_attention::cpu
