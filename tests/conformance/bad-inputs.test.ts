@@ -9,7 +9,7 @@ import { register } from '../../op/node/index.js';
 import { sigmoidAttention } from '../../op/reference.js';
 import { BAD_CALLS, type BadCall } from './bad-inputs.js';
 import { attentionModel } from './model.js';
-import { ortFeeds } from './stock-session.js';
+import { feedsFor } from './ort-session.js';
 
 describe('bad inputs: reference', () => {
   for (const { name, inputs, attributes, message } of BAD_CALLS)
@@ -64,7 +64,7 @@ async function firstError({ inputs, attributes }: BadCall, dims: 'static' | 'ope
     const session = await ort.InferenceSession.create(model, { logSeverityLevel: 4 });
     phase = 'run';
     try {
-      await session.run(ortFeeds(inputs));
+      await session.run(feedsFor(ort, inputs));
     } finally {
       await session.release();
     }

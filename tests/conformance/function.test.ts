@@ -3,11 +3,13 @@
  * another domain, so that the kernel is never used in its place when a test in the same process has registered it.
  */
 
+import * as ort from 'onnxruntime-node';
+
 import { runTable } from './runner.js';
-import { runOnOrtNode } from './stock-session.js';
+import { runCaseOn } from './ort-session.js';
 
 runTable({
   name: 'portable function on onnxruntime-node',
   supports: () => true,
-  run: (testCase, inputs) => runOnOrtNode(testCase, inputs, { withFunction: true, domain: 'portable' }),
+  run: (testCase, inputs) => runCaseOn(ort, testCase, inputs, { withFunction: true, domain: 'portable' }),
 });

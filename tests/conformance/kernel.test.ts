@@ -3,14 +3,16 @@
  * body, so that nothing but the kernel can answer.
  */
 
+import * as ort from 'onnxruntime-node';
+
 import { register } from '../../op/node/index.js';
 import { runTable } from './runner.js';
-import { runOnOrtNode } from './stock-session.js';
+import { runCaseOn } from './ort-session.js';
 
 before(() => register());
 
 runTable({
   name: 'CPU kernel',
   supports: () => true,
-  run: (testCase, inputs) => runOnOrtNode(testCase, inputs, { withFunction: false }),
+  run: (testCase, inputs) => runCaseOn(ort, testCase, inputs, { withFunction: false }),
 });

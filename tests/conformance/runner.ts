@@ -8,7 +8,7 @@ import type { Case } from './case.js';
 import { inputsOf } from './case-inputs.js';
 import { CASES } from './cases.js';
 import { type DeviceOutputs, mistakes } from './judge.js';
-import { expectedOutputs } from './tolerance.js';
+import { type Expected, expectedOutputs } from './tolerance.js';
 
 export interface Device {
   readonly name: string;
@@ -34,7 +34,24 @@ export function runTable(device: Device, cases: readonly Case[] = CASES): void {
 
 /** The device's mistakes in one case: empty when it is right. */
 export async function runCase(device: Device, testCase: Case): Promise<string[]> {
-  const inputs = inputsOf(testCase);
-  const outputs = await device.run(testCase, inputs);
-  return mistakes(outputs, expectedOutputs(inputs, testCase.attributes), testCase.presents);
+  const { inputs, expected } = prepared(testCase);
+  return mistakes(await device.run(testCase, inputs), expected, testCase.presents);
+}
+
+interface Prepared {
+  inputs: AttentionInputs;
+  expected: Expected;
+}
+
+/** Kept, because the reference is slow and several devices may walk the table in one process. */
+const preparedCases = new WeakMap<Case, Prepared>();
+
+function prepared(testCase: Case): Prepared {
+  let result = preparedCases.get(testCase);
+  if (result === undefined) {
+    const inputs = inputsOf(testCase);
+    result = { inputs, expected: expectedOutputs(inputs, testCase.attributes) };
+    preparedCases.set(testCase, result);
+  }
+  return result;
 }

@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict';
 
+import * as ort from 'onnxruntime-node';
 import proto from 'onnx-proto';
 
 import type { AttentionInputs } from '../../op/constraints.js';
@@ -22,7 +23,7 @@ import { type Case, type CaseOptions, type CaseSizes, conformanceCase, sizes } f
 import { inputsOf } from './case-inputs.js';
 import { mistakes } from './judge.js';
 import { functionUse } from './model.js';
-import { fromOrt, ortFeeds, withSession } from './stock-session.js';
+import { feedsFor, readBack, withSession } from './ort-session.js';
 import { expectedOutputs } from './tolerance.js';
 
 const { FunctionProto, GraphProto, ModelProto, NodeProto } = proto.onnx;
@@ -110,13 +111,13 @@ async function assertServes(nodes: readonly Node[], opset = 17): Promise<void> {
     {},
     ...nodes.map(({ inputs }, index) => {
       const renamed = Object.entries(inputs).map(([name, tensor]) => [`${name}_${index}`, tensor]);
-      return ortFeeds(Object.fromEntries(renamed));
+      return feedsFor(ort, Object.fromEntries(renamed));
     }),
   );
-  await withSession(sharedModel(nodes, opset), async (session) => {
+  await withSession(ort, sharedModel(nodes, opset), async (session) => {
     const results = await session.run(feeds);
     nodes.forEach(({ testCase, inputs }, index) => {
-      const output = (name: string): Tensor => fromOrt(results[`${name}_${index}`]!, testCase.type);
+      const output = (name: string): Tensor => readBack(results[`${name}_${index}`]!, testCase.type);
       const outputs = testCase.presents
         ? { Y: output('Y'), present_key: output('present_key'), present_value: output('present_value') }
         : { Y: output('Y') };

@@ -3,6 +3,7 @@
  * attention, so every mirrored ONNX case must agree with the standard operator's CPU kernel.
  */
 
+import * as ort from 'onnxruntime-node';
 import proto from 'onnx-proto';
 
 import { sigmoidAttention } from '../../op/reference.js';
@@ -13,7 +14,7 @@ import { toNumbers } from '../../op/tensor.js';
 import type { Case } from './case.js';
 import { inputsOf } from './case-inputs.js';
 import { ONNX_CASES } from './onnx-cases.js';
-import { runModelOnOrtNode } from './stock-session.js';
+import { runModelOn } from './ort-session.js';
 
 const { GraphProto, ModelProto, NodeProto } = proto.onnx;
 
@@ -29,7 +30,7 @@ describe('reference: softmax limit against Attention of ONNX Runtime', () => {
     }
     it(testCase.name, async () => {
       const inputs = inputsOf(testCase);
-      const outputs = await runModelOnOrtNode(attentionModel(testCase), testCase.type, inputs, ['Y']);
+      const outputs = await runModelOn(ort, attentionModel(testCase), testCase.type, inputs, ['Y']);
       const found = toNumbers(outputs['Y']!);
       const wanted = sigmoidAttention(inputs, { ...testCase.attributes, normalize: true, bias: -500 }).Y.data;
       wanted.forEach((value, index) => {
