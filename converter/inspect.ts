@@ -60,6 +60,7 @@ function checked(spelled: SpelledSite, analysis: Analysis): SpelledSite | Refuse
       detail: error.detail,
       nodes: error.nodes,
       site: spelled.site,
+      isFused: spelled.isFused,
     };
   }
 }
@@ -94,7 +95,7 @@ function describeSpelled(spelled: SpelledSite, analysis: Analysis, names: Set<st
   const bias: Quantity =
     masks.headBias !== null ? 'per-head' : masks.biasMode !== 'none' ? 'tensor' : masks.bias;
   return {
-    ...common(anchor, site, names),
+    ...common(spelled, site, names),
     replaceable: true,
     reason: null,
     reasonDetail: '',
@@ -123,7 +124,7 @@ function scaleOf(site: Derived, analysis: Analysis): Quantity {
 
 function describeRefused(refused: RefusedSite, _analysis: Analysis, names: Set<string>): Site {
   return {
-    ...common(refused.anchor, refused.site, names),
+    ...common(refused, refused.site, names),
     replaceable: false,
     reason: refused.reason,
     reasonDetail: refused.detail,
@@ -156,10 +157,14 @@ type Common = Pick<
   | 'values'
 >;
 
-function common(anchor: Anchor, site: Derived | null, names: Set<string>): Common {
+function common(
+  { anchor, isFused }: SpelledSite | RefusedSite,
+  site: Derived | null,
+  names: Set<string>,
+): Common {
   return {
     name: uniqueName(anchor, names),
-    kind: anchor.kind,
+    kind: isFused ? 'fused' : anchor.kind,
     nodes: site === null ? [nodeLabel(anchor.node)] : site.pathNodes.map(nodeLabel),
     heads: site === null ? null : fixedSize(site.heads),
     headSize: site === null ? null : fixedSize(site.channels),
@@ -173,8 +178,8 @@ function common(anchor: Anchor, site: Derived | null, names: Set<string>): Commo
       query: site?.query[0]?.name ?? '',
       key: site?.key[0]?.name ?? '',
       value: site?.value[0]?.name ?? '',
-      scores: anchor.scores,
-      weights: anchor.weights,
+      scores: isFused ? null : anchor.scores,
+      weights: isFused ? null : anchor.weights,
       output: site?.output[0]?.name ?? '',
     },
   };

@@ -11,7 +11,7 @@ import type { PassedOver } from '../site.js';
 import { findAnchors, type Anchor } from './anchors.js';
 import { derive, shapeReaders, type Derived } from './derive.js';
 import { Refused } from './form.js';
-import { findFused, type FusedSite } from './fused.js';
+import { findFused, fusedAnchor, fusedReader } from './fused.js';
 import { findDead } from './liveness.js';
 import { planMasks, type MaskPlan } from './masks.js';
 import { findScorePaths, findWeightPath, type ScorePath, type WeightPath } from './paths.js';
@@ -21,6 +21,8 @@ export interface SpelledSite {
   readonly anchor: Anchor;
   readonly site: Derived;
   readonly masks: MaskPlan;
+  /** The site was one operator. */
+  readonly isFused: boolean;
 }
 
 /** An attention site that is not replaced. */
@@ -31,13 +33,13 @@ export interface RefusedSite {
   readonly nodes: readonly GraphNode[];
   /** What had been derived by then. */
   readonly site: Derived | null;
+  readonly isFused: boolean;
 }
 
 export interface Analysis {
   readonly model: Model;
   readonly knowledge: Knowledge;
   readonly spelled: readonly SpelledSite[];
-  readonly fused: readonly FusedSite[];
   readonly refused: readonly RefusedSite[];
   readonly passedOver: readonly PassedOver[];
 }
@@ -47,9 +49,12 @@ export function analyse(model: Model): Analysis {
   const spelled: SpelledSite[] = [];
   const refused: RefusedSite[] = [];
   const passedOver: PassedOver[] = [];
-  const fused: FusedSite[] = [];
   for (const graph of graphsOf(model.graph)) {
-    fused.push(...findFused(graph, knowledge));
+    for (const node of findFused(graph)) {
+      const result = readFused(node, knowledge);
+      if ('masks' in result) spelled.push(result);
+      else refused.push(result);
+    }
     for (const anchor of findAnchors(graph, knowledge)) {
       const result = examine(anchor, knowledge);
       if ('masks' in result) spelled.push(result);
@@ -58,7 +63,7 @@ export function analyse(model: Model): Analysis {
         passedOver.push({ node: nodeLabel(anchor.node), opType: anchor.node.opType, reason: result.reason });
     }
   }
-  return { model, knowledge, spelled, fused, refused, passedOver };
+  return { model, knowledge, spelled, refused, passedOver };
 }
 
 export function* graphsOf(graph: Graph): Iterable<Graph> {
@@ -96,6 +101,7 @@ function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSit
     detail,
     nodes,
     site,
+    isFused: false,
   });
   const weights = findWeightPath(anchor.graph, anchor.weights, knowledge);
   const search = findScorePaths(anchor.graph, anchor.scores, knowledge);
@@ -133,6 +139,17 @@ function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSit
   return first!;
 }
 
+function readFused(node: GraphNode, knowledge: Knowledge): SpelledSite | RefusedSite {
+  try {
+    const { anchor, site, isCausal, left, right } = fusedReader(node)!(node, knowledge);
+    return { anchor, site, masks: planMasks(site, knowledge, { isCausal, left, right }), isFused: true };
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const { code, detail, nodes } = error;
+    return { anchor: fusedAnchor(node), reason: code, detail, nodes, site: null, isFused: true };
+  }
+}
+
 /** Concat of scores with something else along the keys, for a softmax over both. */
 function concatenatesScores(node: GraphNode, knowledge: Knowledge): boolean {
   return node.inputs.some((input) => findScorePaths(node.graph, input, knowledge).paths.length > 0);
@@ -166,10 +183,10 @@ function attempt(
     site = derive(anchor, path, weights, knowledge);
     const masks = planMasks(site, knowledge);
     refuseOtherUses(anchor, site, masks);
-    return { anchor, site, masks };
+    return { anchor, site, masks, isFused: false };
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    return { anchor, reason: error.code, detail: error.detail, nodes: error.nodes, site };
+    return { anchor, reason: error.code, detail: error.detail, nodes: error.nodes, site, isFused: false };
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import type { Graph } from '../graph/graph.js';
 import type { Knowledge } from '../graph/knowledge.js';
-import { intAttribute, intsAttribute, isOp, type GraphNode } from '../graph/node.js';
+import { axisAttribute, checkedAxis, type GraphNode, intsAttribute, isOp } from '../graph/node.js';
 
 export interface Anchor {
   readonly kind: 'softmax' | 'sigmoid';
@@ -85,8 +85,8 @@ function softmaxAxes(node: GraphNode, knowledge: Knowledge): number[] | null {
   const rank = knowledge.sizes(node.graph, node.inputs[0]!)?.length;
   if (rank === undefined) return null;
   const flattens = node.domain === '' && (knowledge.model.opsets.get('') ?? 0) < 13;
-  const raw = intAttribute(node, 'axis', node.domain === '' && !flattens ? -1 : 1);
-  const axis = raw < 0 ? raw + rank : raw;
+  if (rank === 0) return null;
+  const axis = axisAttribute(node, node.domain === '' && !flattens ? -1 : Math.min(1, rank - 1), rank);
   return flattens ? Array.from({ length: rank - axis }, (_, i) => axis + i) : [axis];
 }
 
@@ -126,7 +126,7 @@ function reducedAxes(node: GraphNode, knowledge: Knowledge): number[] | null {
     ? knowledge.values(node.graph, node.inputs[1])?.[0]?.data
     : intsAttribute(node, 'axes');
   if (!given) return null;
-  return Array.from(given, (axis) => (axis < 0 ? axis + rank : axis));
+  return Array.from(given, (axis) => checkedAxis(node, axis, rank));
 }
 
 /** A denominator's constant addend up to this size only guards against division by zero. */

@@ -5,7 +5,7 @@
  */
 import type { Graph } from '../graph/graph.js';
 import type { Knowledge, Size } from '../graph/knowledge.js';
-import { intAttribute, intsAttribute, isOp, nodeLabel, type GraphNode } from '../graph/node.js';
+import { axisAttribute, type GraphNode, isOp, nodeLabel, permutation } from '../graph/node.js';
 import { isFloatType } from '../graph/numeric.js';
 import { DataType } from '../onnx/tensor.js';
 import { isOne, type AxisSpace, type Atom, type Axes, type Axis } from './layout.js';
@@ -83,7 +83,7 @@ function stepUp(
     case 'Flatten':
       return keep(space.reshape(link.axes, sizes));
     case 'Transpose': {
-      const perm = intsAttribute(node, 'perm') ?? sizes.map((_, axis) => sizes.length - 1 - axis);
+      const perm = permutation(node, sizes.length);
       const axes: Axis[] = sizes.map(() => []);
       perm.forEach((from, to) => (axes[from] = link.axes[to]!));
       return keep(axes);
@@ -160,8 +160,7 @@ function untile(
 /** Concat of one value with itself repeats it like Tile. */
 function unconcat(node: GraphNode, axes: Axes, before: readonly Size[], space: AxisSpace): Axes | null {
   if (node.inputs.length < 2 || node.inputs.some((name) => name !== node.inputs[0])) return null;
-  const raw = intAttribute(node, 'axis', 0);
-  const at = raw < 0 ? raw + before.length : raw;
+  const at = axisAttribute(node, 0, before.length);
   const after = before.map((size, axis) =>
     axis === at ? size.map((value) => value * node.inputs.length) : size,
   );
@@ -177,8 +176,7 @@ function unrepeat(
   space: AxisSpace,
 ): Axes | null {
   const indices = knowledge.environments[0]!.value(node.graph, node.inputs[1]!);
-  const raw = intAttribute(node, 'axis', 0);
-  const axis = raw < 0 ? raw + before.length : raw;
+  const axis = axisAttribute(node, 0, before.length);
   const size = before[axis]?.[0];
   if (indices === null || indices.dims.length !== 1 || size === undefined || size === 0) return null;
   const repeat = indices.data.length / size;
@@ -250,7 +248,7 @@ function stepDown(node: GraphNode, link: Link, knowledge: Knowledge, space: Axis
       return sizes === null ? null : space.reshape(link.axes, sizes);
     }
     case 'Transpose': {
-      const perm = intsAttribute(node, 'perm') ?? link.axes.map((_, axis) => link.axes.length - 1 - axis);
+      const perm = permutation(node, link.axes.length);
       return perm.map((axis) => link.axes[axis]!);
     }
     case 'Cast': {

@@ -5,6 +5,7 @@
 import type { Graph } from '../graph/graph.js';
 import type { Knowledge } from '../graph/knowledge.js';
 import { isOp, nodeLabel, type GraphNode } from '../graph/node.js';
+import type { Emitter } from '../rewrite/emitter.js';
 import type { Anchor } from './anchors.js';
 import { atomsOf, downstream, upstream, type Link } from './chains.js';
 import { labelledAxes, labelLetters, summedLetters, type Contraction } from './contraction.js';
@@ -13,6 +14,16 @@ import { Refused, type ScoreForm } from './form.js';
 import { AxisSpace, isOne, type Atom, type Axes, type Axis } from './layout.js';
 import type { ScorePath, WeightPath } from './paths.js';
 import { SCORE_RULES, WEIGHT_RULES } from './transfer.js';
+
+/** Keys and values of earlier calls that the operator joins itself, and what it yields of them. */
+export interface Past {
+  /** `null`: the site only yields its keys and values. */
+  readonly key: string | null;
+  readonly value: string | null;
+  /** '' where not asked for. */
+  readonly presentKey: string;
+  readonly presentValue: string;
+}
 
 export interface Derived {
   readonly kind: 'softmax' | 'sigmoid';
@@ -31,11 +42,18 @@ export interface Derived {
   readonly batch: readonly Atom[];
   readonly heads: readonly Atom[];
   readonly rows: readonly Atom[];
+  /** Key positions of the scores; those of K and V as given, which lack the past, are `newKeys`. */
   readonly keys: readonly Atom[];
+  readonly newKeys: readonly Atom[];
   readonly channels: readonly Atom[];
   readonly valueChannels: readonly Atom[];
   /** Axes of the values on the way from the score product to the value product. */
   readonly shapes: ReadonlyMap<string, Axes>;
+  readonly past: Past | null;
+  /** Number of keys that take part, per batch entry. */
+  readonly nonpad: string | null;
+  /** Emits nodes that make the operands, where the model has no such values. */
+  readonly prepare: ((emitter: Emitter) => void) | null;
 }
 
 export function derive(
@@ -286,9 +304,13 @@ function label(input: LabelInput): Derived {
     heads,
     rows: space.resolve(rows),
     keys: input.keys.flatMap((atom) => space.resolve([atom])),
+    newKeys: input.keys.flatMap((atom) => space.resolve([atom])),
     channels: space.resolve(channels),
     valueChannels: space.resolve(value.channels),
     shapes: input.shapes,
+    past: null,
+    nonpad: null,
+    prepare: null,
   };
 }
 

@@ -4,7 +4,7 @@
  */
 import type { Graph } from '../graph/graph.js';
 import type { Knowledge } from '../graph/knowledge.js';
-import { intAttribute, intsAttribute, type GraphNode } from '../graph/node.js';
+import { axisAttribute, type GraphNode, permutation } from '../graph/node.js';
 import type { AxisSpace, Atom, Axes, Axis } from './layout.js';
 
 const MAX_STEPS = 64;
@@ -66,7 +66,7 @@ export function areFeatures(
         if (atom.parts !== null) space.resolve([atom]).forEach((part) => marks.add(part));
       labels = next;
     } else if (node.opType === 'Transpose') {
-      const perm = intsAttribute(node, 'perm') ?? sizes.map((_, axis) => sizes.length - 1 - axis);
+      const perm = permutation(node, sizes.length);
       const next: Axis[] = sizes.map(() => []);
       perm.forEach((from, to) => (next[from] = labels[to]!));
       labels = next;
@@ -82,8 +82,7 @@ export function areFeatures(
       });
     } else if (node.opType === 'Gather') {
       if (sizes.length !== labels.length + 1) return false;
-      const raw = intAttribute(node, 'axis', 0);
-      const axis = raw < 0 ? raw + sizes.length : raw;
+      const axis = axisAttribute(node, 0, sizes.length);
       labels = [...labels.slice(0, axis), space.axis(sizes[axis]!), ...labels.slice(axis)];
     } else return false;
     current = source;

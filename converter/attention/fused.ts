@@ -1,12 +1,289 @@
-/** Attention that is one operator already: ONNX Attention and the contrib operators of ONNX Runtime. */
+/**
+ * Attention that is one operator already: ONNX Attention (opset 23 and later) and contrib operators of ONNX Runtime. Each is
+ * read into the same normal form as a spelled-out site, so that decision and rewriting are shared.
+ */
 import type { Graph } from '../graph/graph.js';
-import type { Knowledge } from '../graph/knowledge.js';
-import type { GraphNode } from '../graph/node.js';
+import type { Knowledge, Size } from '../graph/knowledge.js';
+import { floatAttribute, intAttribute, nodeLabel, type GraphNode } from '../graph/node.js';
+import { DataType } from '../onnx/tensor.js';
+import type { Anchor } from './anchors.js';
+import { downstream, upstream, type Link } from './chains.js';
+import { readContrib } from './contrib.js';
+import type { Derived, Past } from './derive.js';
+import { Refused, type Labelled, type ScoreForm } from './form.js';
+import { AxisSpace, isOne, type Atom, type Axis } from './layout.js';
 
-export interface FusedSite {
-  readonly node: GraphNode;
+export interface FusedReading {
+  readonly anchor: Anchor;
+  readonly site: Derived;
+  readonly isCausal: boolean;
+  readonly left: number;
+  readonly right: number;
 }
 
-export function findFused(_graph: Graph, _knowledge: Knowledge): FusedSite[] {
-  return [];
+export type FusedReader = (node: GraphNode, knowledge: Knowledge) => FusedReading;
+
+export function fusedAnchor(node: GraphNode): Anchor {
+  return {
+    kind: 'softmax',
+    node,
+    graph: node.graph,
+    scores: '',
+    factor: 1,
+    weights: '',
+    normalised: null,
+    addend: null,
+    plusOne: false,
+  };
+}
+
+/** The reader for a fused operator; `null` when the node is none. */
+export function fusedReader(node: GraphNode): FusedReader | null {
+  if (node.domain === '' && node.opType === 'Attention') return readAttention;
+  return node.domain === 'com.microsoft' ? readContrib(node.opType) : null;
+}
+
+export function findFused(graph: Graph): GraphNode[] {
+  return graph.nodes.filter((node) => fusedReader(node) !== null);
+}
+
+export function given(node: GraphNode, input: number): string | null {
+  const name = node.inputs[input];
+  return name === undefined || name === '' ? null : name;
+}
+
+export function sizesOf(node: GraphNode, name: string, knowledge: Knowledge): Size[] {
+  const sizes = knowledge.sizes(node.graph, name);
+  if (sizes === null) throw new Refused('shape-unknown', `the shape of '${name}' cannot be inferred`, [node]);
+  return sizes;
+}
+
+export function unsupported(node: GraphNode, what: string): Refused {
+  return new Refused('unsupported-attribute', `'${nodeLabel(node)}' ${what}, which has no counterpart`, [
+    node,
+  ]);
+}
+
+/** Axes of one attention call. Heads are (kv head, query heads per kv head). */
+export interface CallAxes {
+  readonly space: AxisSpace;
+  readonly batch: Axis;
+  readonly kvHeads: Axis;
+  readonly group: Axis;
+  readonly rows: Axis;
+  readonly keys: Axis;
+  /** Positions of K and V as given, without the past. */
+  readonly newKeys: Axis;
+  readonly channels: Axis;
+  readonly valueChannels: Axis;
+}
+
+export interface CallSizes {
+  readonly batch: Size;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly rows: Size;
+  readonly newKeys: Size;
+  readonly past: Size | null;
+  readonly headSize: Size;
+  readonly valueHeadSize: Size;
+}
+
+export function callAxes(sizes: CallSizes): CallAxes {
+  const environments = sizes.batch.length;
+  const space = new AxisSpace(environments);
+  const fixed = (size: number): Size => new Array<number>(environments).fill(size);
+  const newKeys = space.axis(sizes.newKeys);
+  const total =
+    sizes.past === null ? newKeys : space.axis(sizes.newKeys.map((size, i) => size + sizes.past![i]!));
+  return {
+    space,
+    batch: space.axis(sizes.batch),
+    kvHeads: space.axis(fixed(sizes.kvHeads)),
+    group: space.axis(fixed(sizes.heads / sizes.kvHeads)),
+    rows: space.axis(sizes.rows),
+    keys: total,
+    newKeys,
+    channels: space.axis(sizes.headSize),
+    valueChannels: space.axis(sizes.valueHeadSize),
+  };
+}
+
+export function emptyForm(scale: number, softcap: number): ScoreForm {
+  return {
+    axes: [],
+    scale,
+    scaleTensors: [],
+    softcap,
+    bias: 0,
+    addends: [],
+    visible: [],
+    gain: 1,
+    gainTensors: [],
+    normalise: false,
+    guarded: false,
+  };
+}
+
+/** Labels a mask that broadcasts to [batch, heads, rows, keys]. */
+export function labelMask(node: GraphNode, name: string, axes: CallAxes, knowledge: Knowledge): Labelled {
+  const sizes = sizesOf(node, name, knowledge);
+  const full: Axis[] = [axes.batch, [...axes.kvHeads, ...axes.group], axes.rows, axes.keys];
+  if (sizes.length > full.length) throw unsupported(node, `has a mask '${name}' of rank ${sizes.length}`);
+  const labelled = sizes.map((size, at) => {
+    const axis = full[full.length - sizes.length + at]!;
+    if (isOne(size)) return [];
+    const expected = axes.space.sizeOf(axis);
+    if (size.some((value, i) => value !== expected[i]))
+      throw unsupported(node, `has a mask '${name}' that does not span the scores`);
+    return axis;
+  });
+  return { name, axes: labelled };
+}
+
+/** Adds a bool or number mask to the form. */
+export function addMask(form: ScoreForm, mask: Labelled, node: GraphNode, knowledge: Knowledge): void {
+  if (knowledge.type(node.graph, mask.name) === DataType.bool) {
+    form.visible.push({ condition: mask, negated: false, fill: -Infinity, node });
+  } else form.addends.push({ tensor: mask, factor: 1, node });
+}
+
+export interface SiteParts {
+  readonly node: GraphNode;
+  readonly axes: CallAxes;
+  readonly form: ScoreForm;
+  readonly query: readonly Link[];
+  readonly key: readonly Link[];
+  readonly value: readonly Link[];
+  readonly output: readonly Link[];
+  readonly past: Past | null;
+  readonly nonpad?: string | null;
+  readonly prepare?: Derived['prepare'];
+}
+
+export function buildSite(parts: SiteParts): Derived {
+  const { node, axes, form } = parts;
+  const { space } = axes;
+  const atoms = (axis: Axis): Atom[] => space.resolve(axis);
+  return {
+    kind: 'softmax',
+    graph: node.graph,
+    space,
+    form,
+    scoreProduct: node,
+    valueProduct: node,
+    pathNodes: [node],
+    query: parts.query,
+    key: parts.key,
+    value: parts.value,
+    output: parts.output,
+    batch: atoms(axes.batch),
+    heads: [...atoms(axes.kvHeads), ...atoms(axes.group)],
+    rows: atoms(axes.rows),
+    keys: atoms(axes.keys),
+    newKeys: atoms(axes.newKeys),
+    channels: atoms(axes.channels),
+    valueChannels: atoms(axes.valueChannels),
+    shapes: new Map(),
+    past: parts.past,
+    nonpad: parts.nonpad ?? null,
+    prepare: parts.prepare ?? null,
+  };
+}
+
+/** ONNX Attention: inputs Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen. */
+function readAttention(node: GraphNode, knowledge: Knowledge): FusedReading {
+  const { graph } = node;
+  const [qName, kName, vName] = [node.inputs[0]!, node.inputs[1]!, node.inputs[2]!];
+  const [q, k, v] = [qName, kName, vName].map((name) => sizesOf(node, name, knowledge)) as [
+    Size[],
+    Size[],
+    Size[],
+  ];
+  const rank = q.length;
+  if ((rank !== 3 && rank !== 4) || k.length !== rank || v.length !== rank)
+    throw unsupported(node, 'has inputs of unequal rank');
+  if (node.outputs[3])
+    throw new Refused('unsupported-outputs', `'${nodeLabel(node)}' yields its scores or weights`, [node]);
+  const heads = rank === 4 ? fixed(q[1]!, node, knowledge) : intAttribute(node, 'q_num_heads', 0);
+  const kvHeads = rank === 4 ? fixed(k[1]!, node, knowledge) : intAttribute(node, 'kv_num_heads', 0);
+  if (heads < 1 || kvHeads < 1 || heads % kvHeads !== 0)
+    throw unsupported(node, `has ${heads} query heads and ${kvHeads} key heads`);
+  const part = (size: Size, count: number): Size => size.map((value) => value / count);
+  const headSize = rank === 4 ? q[3]! : part(q[2]!, heads);
+  const valueHeadSize = rank === 4 ? v[3]! : part(v[2]!, kvHeads);
+  const past = readPast(node, 4, 5, knowledge);
+  const position = rank === 4 ? 2 : 1;
+  const axes = callAxes({
+    batch: q[0]!,
+    heads,
+    kvHeads,
+    rows: q[position]!,
+    newKeys: k[position]!,
+    past: past?.length ?? null,
+    headSize,
+    valueHeadSize,
+  });
+  const arrange = (head: Axis, rows: Axis, channel: Axis): Axis[] =>
+    rank === 4 ? [axes.batch, head, rows, channel] : [axes.batch, rows, [...head, ...channel]];
+  const all = [...axes.kvHeads, ...axes.group];
+  const form = emptyForm(
+    floatAttribute(node, 'scale', 1 / Math.sqrt(fixed(headSize, node, knowledge))),
+    floatAttribute(node, 'softcap', 0),
+  );
+  const mask = given(node, 3);
+  if (mask !== null) addMask(form, labelMask(node, mask, axes, knowledge), node, knowledge);
+  const up = (name: string, layout: readonly Axis[], foldScale: boolean): Link[] =>
+    upstream(graph, name, layout, knowledge, axes.space, { foldScale });
+  return {
+    anchor: fusedAnchor(node),
+    isCausal: intAttribute(node, 'is_causal', 0) === 1,
+    left: -1,
+    right: -1,
+    site: buildSite({
+      node,
+      axes,
+      form,
+      query: up(qName, arrange(all, axes.rows, axes.channels), true),
+      key: up(kName, arrange(axes.kvHeads, axes.newKeys, axes.channels), past === null),
+      value: up(vName, arrange(axes.kvHeads, axes.newKeys, axes.valueChannels), false),
+      output: downstream(
+        graph,
+        node.outputs[0]!,
+        arrange(all, axes.rows, axes.valueChannels),
+        knowledge,
+        axes.space,
+      ),
+      past:
+        past === null && !node.outputs[1] && !node.outputs[2]
+          ? null
+          : {
+              key: past?.key ?? null,
+              value: past?.value ?? null,
+              presentKey: node.outputs[1] ?? '',
+              presentValue: node.outputs[2] ?? '',
+            },
+      nonpad: given(node, 6),
+    }),
+  };
+}
+
+export function fixed(size: Size, node: GraphNode, _knowledge: Knowledge): number {
+  if (size.some((value) => value !== size[0]))
+    throw new Refused('shape-unknown', `heads or head size of '${nodeLabel(node)}' are not fixed`, [node]);
+  return size[0]!;
+}
+
+export function readPast(
+  node: GraphNode,
+  keyInput: number,
+  valueInput: number,
+  knowledge: Knowledge,
+): { key: string; value: string; length: Size } | null {
+  const key = given(node, keyInput);
+  const value = given(node, valueInput);
+  if (key === null || value === null) return null;
+  const sizes = sizesOf(node, key, knowledge);
+  if (sizes.length !== 4) throw unsupported(node, `has a past '${key}' of rank ${sizes.length}`);
+  return { key, value, length: sizes[2]! };
 }

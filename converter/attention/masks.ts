@@ -40,11 +40,18 @@ interface Band {
 
 type Value = readonly CanonicalValue[];
 
-export function planMasks(site: Derived, knowledge: Knowledge): MaskPlan {
+/** What a fused operator says of its mask in attributes. */
+export interface MaskAttributes {
+  readonly isCausal: boolean;
+  readonly left: number;
+  readonly right: number;
+}
+
+const NO_ATTRIBUTES: MaskAttributes = { isCausal: false, left: -1, right: -1 };
+
+export function planMasks(site: Derived, knowledge: Knowledge, attributes = NO_ATTRIBUTES): MaskPlan {
   const plan: MaskPlan = {
-    isCausal: false,
-    left: -1,
-    right: -1,
+    ...attributes,
     bias: site.form.bias,
     biasMode: 'none',
     headBias: null,
@@ -54,6 +61,9 @@ export function planMasks(site: Derived, knowledge: Knowledge): MaskPlan {
     kinds: new Set(),
     mayHideRows: false,
   };
+  if (plan.isCausal) plan.kinds.add('causal');
+  if (plan.left >= 0 || plan.right > 0) plan.kinds.add('window');
+  if (site.nonpad !== null) plan.kinds.add('padding');
   checkMaskedProducts(site, knowledge);
   // Keys hidden by a product with 0 are hidden by the addend that follows it.
   const shown = site.form.visible
@@ -123,7 +133,9 @@ function applyBand(plan: MaskPlan, band: Band): boolean {
 }
 
 /** The one band that the mask is in every environment, counted from the row's own position. */
-function commonBand(_site: Derived, value: Value): Band | null {
+function commonBand(site: Derived, value: Value): Band | null {
+  // With a past or a key count of its own the operator counts positions from elsewhere.
+  if (site.past?.key || site.nonpad !== null) return null;
   let found: Band | null = null;
   for (const { dims, data } of value) {
     if (dims[0] !== 1 || dims[1] !== 1) return null;

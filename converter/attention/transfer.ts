@@ -3,7 +3,7 @@
  * function per operator, in a table; the comment on each says what it preserves.
  */
 import type { Knowledge, Size } from '../graph/knowledge.js';
-import { intsAttribute, isOp, nodeLabel, type GraphNode } from '../graph/node.js';
+import { type GraphNode, isOp, nodeLabel, permutation } from '../graph/node.js';
 import { numeric, strides, type NumericTensor } from '../graph/numeric.js';
 import { Refused, type Labelled, type ScoreForm, type TensorFactor } from './form.js';
 import { isOne, type AxisSpace, type Atom, type Axes, type Axis } from './layout.js';
@@ -82,7 +82,7 @@ const relayout: Rule = (transfer) => {
 
 /** Moves axes, elements stay what they are. */
 const transpose: Rule = ({ form, node }) => {
-  const perm = intsAttribute(node, 'perm') ?? form.axes.map((_, axis) => form.axes.length - 1 - axis);
+  const perm = permutation(node, form.axes.length);
   form.axes = perm.map((axis) => form.axes[axis]!);
 };
 

@@ -3,7 +3,16 @@
  * operator; an operator that is not here simply has no known value. Semantics follow the ONNX operator specification.
  */
 import { DataType, elementCount } from '../onnx/tensor.js';
-import { floatAttribute, intAttribute, intsAttribute, textAttribute, type GraphNode } from './node.js';
+import {
+  axisAttribute,
+  flattenAxis,
+  floatAttribute,
+  type GraphNode,
+  intAttribute,
+  intsAttribute,
+  permutation,
+  textAttribute,
+} from './node.js';
 import {
   broadcastDims,
   broadcastIndex,
@@ -364,8 +373,7 @@ const EVALUATORS: Readonly<Record<string, Evaluator>> = {
   },
   Gather: ({ node, inputs: [x, indices] }) => {
     if (!x || !indices) return null;
-    const axis = intAttribute(node, 'axis', 0);
-    const out = gather(x, indices, axis < 0 ? axis + x.dims.length : axis);
+    const out = gather(x, indices, axisAttribute(node, 0, x.dims.length));
     return out === null ? null : [out];
   },
   GatherND: ({ node, inputs: [x, indices] }) => {
@@ -390,8 +398,7 @@ const EVALUATORS: Readonly<Record<string, Evaluator>> = {
   },
   GatherElements: ({ node, inputs: [x, indices] }) => {
     if (!x || !indices) return null;
-    const raw = intAttribute(node, 'axis', 0);
-    const axis = raw < 0 ? raw + x.dims.length : raw;
+    const axis = axisAttribute(node, 0, x.dims.length);
     const step = strides(x.dims);
     const own = strides(indices.dims);
     const data = new Float64Array(indices.data.length);
@@ -412,8 +419,7 @@ const EVALUATORS: Readonly<Record<string, Evaluator>> = {
     const parts = inputs.filter((part): part is NumericTensor => part !== null);
     const first = parts[0];
     if (first === undefined || parts.length !== inputs.length) return null;
-    const raw = intAttribute(node, 'axis', 0);
-    const axis = raw < 0 ? raw + first.dims.length : raw;
+    const axis = axisAttribute(node, 0, first.dims.length);
     const dims = [...first.dims];
     dims[axis] = parts.reduce((sum, part) => sum + (part.dims[axis] ?? 0), 0);
     const count = elementCount(dims);
@@ -449,8 +455,7 @@ const EVALUATORS: Readonly<Record<string, Evaluator>> = {
   },
   Flatten: ({ node, inputs: [x] }) => {
     if (!x) return null;
-    const raw = intAttribute(node, 'axis', 1);
-    const axis = raw < 0 ? raw + x.dims.length : raw;
+    const axis = flattenAxis(node, x.dims.length);
     return reshaped(x, [elementCount(x.dims.slice(0, axis)), elementCount(x.dims.slice(axis))]);
   },
   Reshape: ({ node, inputs: [x, shape] }) => {
@@ -461,7 +466,7 @@ const EVALUATORS: Readonly<Record<string, Evaluator>> = {
   },
   Transpose: ({ node, inputs: [x] }) => {
     if (!x) return null;
-    const perm = intsAttribute(node, 'perm') ?? x.dims.map((_, axis) => x.dims.length - 1 - axis);
+    const perm = permutation(node, x.dims.length);
     const step = strides(x.dims);
     const dims = perm.map((axis) => x.dims[axis]!);
     return [
@@ -493,8 +498,7 @@ const EVALUATORS: Readonly<Record<string, Evaluator>> = {
   },
   Split: ({ node, inputs: [x, given] }) => {
     if (!x) return null;
-    const raw = intAttribute(node, 'axis', 0);
-    const axis = raw < 0 ? raw + x.dims.length : raw;
+    const axis = axisAttribute(node, 0, x.dims.length);
     const step = strides(x.dims);
     let start = 0;
     return splitSizes(node, x.dims[axis]!, given, node.outputs.length).map((size) => {

@@ -1,4 +1,5 @@
 /** One operator call of a graph, and its attributes, which are decoded when asked for. */
+import { ModelFormatError } from '../onnx/error.js';
 import type { Span, Window } from '../onnx/source.js';
 import { readTensor, type StoredTensor } from '../onnx/tensor.js';
 import { Cursor } from '../onnx/wire.js';
@@ -79,6 +80,46 @@ export function floatAttribute(node: GraphNode, name: string, fallback: number):
 
 export function intsAttribute(node: GraphNode, name: string): readonly number[] | null {
   return attribute(node, name)?.ints ?? null;
+}
+
+/**
+ * The attribute `axis` as an index from 0; `fallback` where the node does not say.
+ * @throws ModelFormatError when it is no axis of a tensor with `rank` axes
+ */
+export function axisAttribute(node: GraphNode, fallback: number, rank: number): number {
+  return checkedAxis(node, intAttribute(node, 'axis', fallback), rank);
+}
+
+/** An axis that a node names, counted from the front. @throws ModelFormatError when there is no such axis */
+export function checkedAxis(node: GraphNode, axis: number, rank: number): number {
+  const index = axis < 0 ? axis + rank : axis;
+  if (Number.isInteger(index) && index >= 0 && index < rank) return index;
+  throw new ModelFormatError(
+    `'${nodeLabel(node)}' names axis ${axis}, allowed are ${-rank} to ${rank - 1}`,
+    node.span.start,
+  );
+}
+
+/** The attribute `axis` of a Flatten, which may also name the place after the last axis. */
+export function flattenAxis(node: GraphNode, rank: number): number {
+  const axis = intAttribute(node, 'axis', 1);
+  return axis === rank ? rank : checkedAxis(node, axis, rank);
+}
+
+/**
+ * Axes of a Transpose: output axis `i` is input axis `result[i]`; reversed where the node does not say.
+ * @throws ModelFormatError when `perm` is no permutation of `rank` axes
+ */
+export function permutation(node: GraphNode, rank: number): readonly number[] {
+  const given = intsAttribute(node, 'perm');
+  if (given === null) return Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
+  const isPermutation = given.length === rank && new Set(given).size === rank;
+  if (isPermutation && given.every((axis) => Number.isInteger(axis) && axis >= 0 && axis < rank))
+    return given;
+  throw new ModelFormatError(
+    `'${nodeLabel(node)}' has perm [${given.join(', ')}], a permutation of ${rank} axes is needed`,
+    node.span.start,
+  );
 }
 
 export function textAttribute(node: GraphNode, name: string, fallback: string): string {

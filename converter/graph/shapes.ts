@@ -4,7 +4,17 @@
  */
 import { elementCount } from '../onnx/tensor.js';
 import { axesOf, reshapeDims, sliceAxes, splitSizes } from './evaluate.js';
-import { attribute, intAttribute, intsAttribute, textAttribute, type GraphNode } from './node.js';
+import {
+  attribute,
+  axisAttribute,
+  checkedAxis,
+  flattenAxis,
+  type GraphNode,
+  intAttribute,
+  intsAttribute,
+  permutation,
+  textAttribute,
+} from './node.js';
 import { broadcastDims, type NumericTensor } from './numeric.js';
 
 export type Dims = readonly number[];
@@ -55,8 +65,6 @@ const elementwise: ShapeRule = (context) => [
   ),
 ];
 
-const normalise = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);
-
 const reduction: ShapeRule = (context) => {
   const x = context.dims(0);
   if (x === null) return [null];
@@ -75,7 +83,7 @@ const reduction: ShapeRule = (context) => {
 const argReduction: ShapeRule = (context) => {
   const x = context.dims(0);
   if (x === null) return [null];
-  const axis = normalise(intAttribute(context.node, 'axis', 0), x.length);
+  const axis = axisAttribute(context.node, 0, x.length);
   const keep = intAttribute(context.node, 'keepdims', 1) === 1;
   return [keep ? x.map((dim, at) => (at === axis ? 1 : dim)) : x.filter((_, at) => at !== axis)];
 };
@@ -167,7 +175,7 @@ const convTranspose: ShapeRule = (context) => {
 const topK: ShapeRule = (context) => {
   const x = context.dims(0);
   if (x === null) return null;
-  const axis = normalise(intAttribute(context.node, 'axis', -1), x.length);
+  const axis = axisAttribute(context.node, -1, x.length);
   const k = context.value(1)?.data[0] ?? context.fresh();
   const out = x.map((dim, at) => (at === axis ? k : dim));
   return [out, out];
@@ -247,12 +255,12 @@ const resize: ShapeRule = (context) => {
   const axes = intsAttribute(node, 'axes') ?? x.map((_, axis) => axis);
   const out = [...x];
   if (sizes !== null && sizes.data.length > 0)
-    axes.forEach((axis, i) => (out[normalise(axis, x.length)] = sizes.data[i]!));
+    axes.forEach((axis, i) => (out[checkedAxis(context.node, axis, x.length)] = sizes.data[i]!));
   else {
     const scales = context.value(at)?.data ?? attribute(node, 'scales')?.floats;
     if (scales === undefined || scales.length === 0) return [null];
     axes.forEach((axis, i) => {
-      const place = normalise(axis, x.length);
+      const place = checkedAxis(context.node, axis, x.length);
       out[place] = Math.floor(x[place]! * scales[i]!);
     });
   }
@@ -345,13 +353,12 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
   Transpose: (context) => {
     const x = context.dims(0);
     if (x === null) return [null];
-    const perm = intsAttribute(context.node, 'perm');
-    return [perm === null ? [...x].reverse() : perm.map((axis) => x[axis] ?? context.fresh())];
+    return [permutation(context.node, x.length).map((axis) => x[axis]!)];
   },
   Flatten: (context) => {
     const x = context.dims(0);
     if (x === null) return [null];
-    const axis = normalise(intAttribute(context.node, 'axis', 1), x.length);
+    const axis = flattenAxis(context.node, x.length);
     return [[elementCount(x.slice(0, axis)), elementCount(x.slice(axis))]];
   },
   Unsqueeze: (context) => {
@@ -377,7 +384,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     const shapes = context.node.inputs.map((_, i) => context.dims(i));
     if (shapes.some((dims) => dims === null)) return [null];
     const known = shapes as Dims[];
-    const axis = normalise(intAttribute(context.node, 'axis', 0), known[0]!.length);
+    const axis = axisAttribute(context.node, 0, known[0]!.length);
     return [
       known[0]!.map((dim, at) => {
         if (at === axis) return known.reduce((sum, dims) => sum + (dims[axis] ?? 0), 0);
@@ -391,7 +398,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     const x = context.dims(0);
     if (x === null) return null;
     const { node } = context;
-    const axis = normalise(intAttribute(node, 'axis', 0), x.length);
+    const axis = axisAttribute(node, 0, x.length);
     const sizes = splitSizes(node, x[axis]!, context.value(1), node.outputs.length);
     return sizes.map((size) => x.map((dim, at) => (at === axis ? size : dim)));
   },
@@ -405,7 +412,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     if (axes !== null) for (const slice of axes) out[slice.axis] = slice.count;
     else {
       const touched = inputs[3] ? Array.from(inputs[3].data) : x.map((_, axis) => axis);
-      for (const axis of touched) out[normalise(axis, x.length)] = context.fresh();
+      for (const axis of touched) out[checkedAxis(context.node, axis, x.length)] = context.fresh();
     }
     return [out];
   },
@@ -413,7 +420,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     const x = context.dims(0);
     const indices = context.dims(1);
     if (x === null || indices === null) return [null];
-    const axis = normalise(intAttribute(context.node, 'axis', 0), x.length);
+    const axis = axisAttribute(context.node, 0, x.length);
     return [[...x.slice(0, axis), ...indices, ...x.slice(axis + 1)]];
   },
   GatherElements: (context) => [context.dims(1)],
@@ -450,7 +457,8 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     if (axes) {
       const out = [...x];
       axes.data.forEach(
-        (axis, i) => (out[normalise(axis, x.length)]! += pads[i]! + pads[axes.data.length + i]!),
+        (axis, i) =>
+          (out[checkedAxis(context.node, axis, x.length)]! += pads[i]! + pads[axes.data.length + i]!),
       );
       return [out];
     }
@@ -475,7 +483,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     const x = context.dims(0);
     const depth = context.value(1)?.data[0] ?? context.fresh();
     if (x === null) return [null];
-    const axis = normalise(intAttribute(context.node, 'axis', -1), x.length + 1);
+    const axis = axisAttribute(context.node, -1, x.length + 1);
     return [[...x.slice(0, axis), depth, ...x.slice(axis)]];
   },
   DepthToSpace: (context) => {

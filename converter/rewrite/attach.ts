@@ -44,13 +44,13 @@ export function attach(site: Derived, rank: 3 | 4): Attachment | null {
 }
 
 function attachWith(site: Derived, rank: 3 | 4, type: number, kvHeads: readonly Atom[]): Attachment | null {
-  const { batch, heads, rows, keys, channels, valueChannels } = site;
+  const { batch, heads, rows, newKeys, channels, valueChannels } = site;
   const arrange = (head: readonly Atom[], position: readonly Atom[], channel: readonly Atom[]): Axis[] =>
     rank === 4 ? [batch, head, position, channel] : [batch, position, [...head, ...channel]];
   if (rank === 3 && !isFixed([...heads, ...kvHeads])) return null;
   const query = feed(site, site.query, arrange(heads, rows, channels), type);
-  const key = feed(site, site.key, arrange(kvHeads, keys, channels), type);
-  const value = feed(site, site.value, arrange(kvHeads, keys, valueChannels), type);
+  const key = feed(site, site.key, arrange(kvHeads, newKeys, channels), type);
+  const value = feed(site, site.value, arrange(kvHeads, newKeys, valueChannels), type);
   const output = drain(site, arrange(heads, rows, valueChannels), type);
   if (query === null || key === null || value === null || output === null) return null;
   return {

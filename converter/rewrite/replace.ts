@@ -55,6 +55,7 @@ export function replaceSite(
   const { emitter, knowledge, parameters, mode } = context;
   const dimensions = new Dimensions(site.space, emitter);
   for (const chain of [site.query, site.key, site.value]) dimensions.offer([...chain].reverse());
+  site.prepare?.(emitter);
   const inputs = new Map<InputName, string>();
   const scaleFactors = splitScale(site, knowledge);
   const factor =
@@ -83,6 +84,12 @@ export function replaceSite(
   if (headScale !== null) inputs.set('head_scale', perHead(headScale));
   if (isSoftmax && parameters.headGain) inputs.set('head_gain', perHead(parameters.headGain));
   if (masks.alibi !== null) inputs.set('alibi_slopes', perHead(masks.alibi));
+
+  if (site.past?.key && site.past.value) {
+    inputs.set('past_key', site.past.key);
+    inputs.set('past_value', site.past.value);
+  }
+  if (site.nonpad !== null) inputs.set('nonpad_kv_seqlen', site.nonpad);
 
   const attributes: Attributes = {
     scale: factor,
@@ -116,7 +123,10 @@ export function replaceSite(
           : ELEMENT_TYPES[maskInput.dataType]!,
     rank: attachment.rank,
     heads,
-    outputs: [result],
+    outputs:
+      site.past === null || (site.past.presentKey === '' && site.past.presentValue === '')
+        ? [result]
+        : [result, site.past.presentKey, site.past.presentValue],
   };
   const finish = (): void => {
     if (isDirect) return;
@@ -249,7 +259,7 @@ function feedThrough(
   const { link } = feed;
   const cast = feed.casts ? emitter.apply('Cast', [link.name], { to: attachment.type }) : link.name;
   let current = feed.relayout.emit(emitter, dimensions, cast);
-  const position = role === 'query' ? site.rows : site.keys;
+  const position = role === 'query' ? site.rows : site.newKeys;
   const heads = role === 'query' ? site.heads : attachment.kvHeads;
   for (const factor of factors) {
     current = applyFactor(
