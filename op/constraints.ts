@@ -48,10 +48,12 @@ function checkAttributes(attributes: Attributes): void {
     bias_mode,
   ), `bias_mode is "${bias_mode}", must be "none", "neg_log_total", "neg_log_valid" or "neg_log_visible".`);
   require(softcap >= 0 &&
-    Number.isFinite(softcap), `softcap is ${softcap}, must be 0 (none) or a positive finite number.`);
+    Number.isFinite(
+      softcap,
+    ), `softcap is ${floatText(softcap)}, must be 0 (none) or a positive finite number.`);
   for (const name of ['scale', 'bias'] as const) {
     const value = attributes[name] ?? 0;
-    require(Number.isFinite(value), `${name} is ${value}, must be a finite number.`);
+    require(Number.isFinite(value), `${name} is ${floatText(value)}, must be a finite number.`);
   }
   checkFlag('is_causal', attributes);
   for (const name of ['left_window_size', 'right_window_size'] as const) {
@@ -220,6 +222,11 @@ function checkShape(name: string, { dims }: Tensor, allowed: readonly (readonly 
   require(allowed.some(
     (each) => list(each) === list(dims),
   ), `${name} has shape ${list(dims)}, must be ${allowed.map(list).join(' or ')}.`);
+}
+
+/** As C++ prints it. */
+function floatText(value: number): string {
+  return Number.isNaN(value) ? 'nan' : String(value).replace('Infinity', 'inf');
 }
 
 const list = (dims: readonly number[]): string => `[${dims.join(',')}]`;

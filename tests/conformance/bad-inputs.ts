@@ -58,7 +58,7 @@ function given(inputs: Changes): AttentionInputs {
 }
 
 const badAttributes = (message: string, attributes: Record<string, unknown>): BadCall =>
-  bad(`attribute ${JSON.stringify(attributes)}`, message, {}, attributes as Attributes);
+  bad(`attribute: ${message}`, message, {}, attributes as Attributes);
 
 const atRun = (call: BadCall): BadCall => ({ ...call, showsAtRun: true });
 
@@ -71,6 +71,11 @@ const ATTRIBUTES: readonly BadCall[] = [
     bias_mode: '',
   }),
   badAttributes('softcap is -1.5, must be 0 (none) or a positive finite number.', { softcap: -1.5 }),
+  badAttributes('softcap is nan, must be 0 (none) or a positive finite number.', { softcap: NaN }),
+  badAttributes('softcap is inf, must be 0 (none) or a positive finite number.', { softcap: Infinity }),
+  badAttributes('scale is nan, must be a finite number.', { scale: NaN }),
+  badAttributes('scale is inf, must be a finite number.', { scale: Infinity }),
+  badAttributes('bias is -inf, must be a finite number.', { bias: -Infinity }),
   badAttributes('is_causal is 2, must be 0 or 1.', { is_causal: 2 }),
   badAttributes('is_causal is -1, must be 0 or 1.', { is_causal: -1 }),
   badAttributes('normalize is 7, must be 0 or 1.', { normalize: 7 }),

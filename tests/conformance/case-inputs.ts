@@ -66,6 +66,7 @@ function maskOf({ type, dims: letters, hides }: MaskForm, testCase: Case, random
       case 'rows':
         return row % 3 === 1 || isRandom;
       case 'tail':
+      case 'lowest-tail':
         return index % columns >= columns - 2;
       case 'all':
         return true;
@@ -77,7 +78,7 @@ function maskOf({ type, dims: letters, hides }: MaskForm, testCase: Case, random
   });
   if (type === 'bool') return { type, dims, data: Uint8Array.from(isHidden, (hidden) => (hidden ? 0 : 1)) };
   const elementType = type === 'T' ? testCase.type : type;
-  const hiddenValue = hides === 'lowest' ? LOWEST[elementType] : -Infinity;
+  const hiddenValue = hides.startsWith('lowest') ? LOWEST[elementType] : -Infinity;
   const values = random
     .normals(isHidden.length, 1)
     .map((value, index) => (isHidden[index] ? hiddenValue : value));

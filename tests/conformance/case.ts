@@ -36,10 +36,10 @@ export interface MaskForm {
   readonly dims: string;
   /**
    * What is hidden (false or -Inf): `random` a quarter of the elements, `rows` all of every third row and a quarter of the
-   * rest, `tail` the last two keys, `all` everything, `none` nothing; `lowest` as random, with the lowest finite number
-   * of the type instead of -Inf. Other numbers are normal with deviation 1.
+   * rest, `tail` the last two keys, `all` everything, `none` nothing; `lowest` as random and `lowest-tail` as tail, with the
+   * lowest finite number of the type instead of -Inf. Other numbers are normal with deviation 1.
    */
-  readonly hides: 'random' | 'rows' | 'tail' | 'all' | 'none' | 'lowest';
+  readonly hides: 'random' | 'rows' | 'tail' | 'all' | 'none' | 'lowest' | 'lowest-tail';
 }
 
 /** Overwrites the given rows (index within that input) of every head; of one batch where that is given. */

@@ -274,6 +274,12 @@ const NON_FINITE: readonly Case[] = [
       ];
     }),
   ),
+  ...(['float', 'T'] as const).flatMap((maskType) =>
+    eachType(`poison_value_behind_lowest_mask_${maskType}`, SMALL, {
+      mask: { type: maskType, dims: 'QK', hides: 'lowest-tail' },
+      poison: [{ input: 'V', rows: [5, 6], value: NaN }],
+    }),
+  ),
   row('poison_behind_nonpad', SMALL, {
     nonpad: [4, 6],
     poison: [
