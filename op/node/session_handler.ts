@@ -10,7 +10,10 @@ import type { NativeSession, NativeValueInfo } from './native_addon.js';
 import { runSettings } from './run_options.js';
 import { fromNative, TYPE_NAMES, toNative } from './tensors.js';
 
-/** Runs on Node's thread pool: the event loop goes on meanwhile, and runs of one session may overlap. */
+/**
+ * Runs go to Node's thread pool: the event loop goes on meanwhile, and runs of one session may overlap. Only runs known to
+ * take less than a change of threads stay on this one.
+ */
 export class SigmoidSessionHandler implements InferenceSessionHandler {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
@@ -43,6 +46,8 @@ export class SigmoidSessionHandler implements InferenceSessionHandler {
       given.map((value) => (value === null || value.type === 'string' ? null : toNative(value))),
       runSettings(options),
     );
+    // Quick runs happen on this thread: whatever awaits one after the other still lets the event loop turn.
+    await new Promise(setImmediate);
     const named: Record<string, OnnxValue> = {};
     outputNames.forEach((name, i) => {
       const result = results[i];

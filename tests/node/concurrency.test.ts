@@ -54,6 +54,25 @@ describe('runs', () => {
     assert.ok(ticks > 0);
   });
 
+  it('leave the event loop free also when many quick ones follow each other', async () => {
+    const session = await ort.InferenceSession.create(MODEL, { intraOpNumThreads: 1 });
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 1);
+    const end = performance.now() + 50;
+    while (performance.now() < end) await session.run(feeds());
+    clearInterval(timer);
+    assert.ok(ticks > 0);
+  });
+
+  it('go to the thread pool again when they are larger than the quick ones', async () => {
+    const session = await ort.InferenceSession.create(MODEL, { intraOpNumThreads: 1 });
+    for (let i = 0; i < 20; i++) await session.run(feeds());
+    const run = session.run(feeds(LONG));
+    const timer = new Promise((resolve) => setTimeout(() => resolve('timer'), 5));
+    assert.equal(await Promise.race([run, timer]), 'timer');
+    assert.deepEqual((await run).Y!.dims, [1, 4, 3000, 8]);
+  });
+
   it('of one session may overlap', async () => {
     const session = await ort.InferenceSession.create(MODEL);
     const expected = (await session.run(feeds())).Y!;

@@ -3,6 +3,8 @@
 
 #include <napi.h>
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <set>
@@ -16,6 +18,9 @@ namespace sigmoid_attention::node {
 struct LiveSession {
   Owned<OrtEnv> env;
   Owned<OrtSession> session;
+  // Inputs of up to this many bytes have run so quickly that a change of threads would cost more than it
+  // frees.
+  std::atomic<size_t> quick_bytes{0};
 };
 
 // The runs in flight of one JavaScript environment (the main thread or one worker). When the environment ends
@@ -36,6 +41,7 @@ class RunsInFlight {
 
 struct NamedValues {
   std::vector<std::string> names;
+  size_t bytes = 0;                     // of all values
   std::vector<Owned<OrtValue>> values;  // null: to be allocated by the run
 };
 
@@ -45,8 +51,10 @@ class RunWorker : public Napi::AsyncWorker {
   RunWorker(Napi::Env env, std::shared_ptr<LiveSession> session, std::shared_ptr<RunsInFlight> runs,
             NamedValues inputs, NamedValues outputs, Owned<OrtRunOptions> options, Napi::Object held);
 
-  // Resolves to one entry for each output: a tensor, or null where the given memory was filled.
-  Napi::Promise Promise() const { return deferred_.Promise(); }
+  // Runs on a thread of the pool, or right here when a run of this size is known to be quick. The promise
+  // resolves to one entry for each output: a tensor, or null where the given memory was filled. Deletes
+  // itself at the end.
+  Napi::Promise Start();
 
  protected:
   void Execute() override;
@@ -54,6 +62,8 @@ class RunWorker : public Napi::AsyncWorker {
   void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
 
  private:
+  void NoteDuration(std::chrono::steady_clock::duration duration);
+
   Napi::Promise::Deferred deferred_;
   std::shared_ptr<LiveSession> session_;
   std::shared_ptr<RunsInFlight> runs_;

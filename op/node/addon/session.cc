@@ -104,7 +104,13 @@ NamedValues ReadValues(const Napi::Array& names, const Napi::Array& tensors) {
   for (uint32_t i = 0; i < names.Length(); ++i) {
     read.names.push_back(names.Get(i).As<Napi::String>().Utf8Value());
     const Napi::Value tensor = tensors.Get(i);
-    read.values.push_back(tensor.IsNull() ? nullptr : ToOrtValue(tensor.As<Napi::Object>()));
+    if (tensor.IsNull()) {
+      read.values.emplace_back();
+      continue;
+    }
+    read.values.push_back(ToOrtValue(tensor.As<Napi::Object>()));
+    const Napi::Value data = tensor.As<Napi::Object>().Get("data");
+    if (data.IsTypedArray()) read.bytes += data.As<Napi::TypedArray>().ByteLength();
   }
   return read;
 }
@@ -161,11 +167,10 @@ Napi::Value Session::Run(const Napi::CallbackInfo& info) {
     Napi::Array held = Napi::Array::New(info.Env());
     held.Set(0u, inputs);
     held.Set(1u, outputs);
-    auto* worker = new RunWorker(info.Env(), session_, info.Env().GetInstanceData<AddonData>()->runs,
-                                 std::move(input_values), std::move(output_values), std::move(options), held);
-    const Napi::Promise promise = worker->Promise();
-    worker->Queue();
-    return promise;
+    const auto& runs = info.Env().GetInstanceData<AddonData>()->runs;
+    auto* worker = new RunWorker(info.Env(), session_, runs, std::move(input_values),
+                                 std::move(output_values), std::move(options), held);
+    return worker->Start();
   });
 }
 
