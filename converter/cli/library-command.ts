@@ -1,5 +1,5 @@
 /** `library`: the path of the custom-operator library, for other languages and servers. */
-import { libraryPath } from '../../op/node/package_root.js';
+import { libraryPath } from '../../op/node/package-root.js';
 import { EXIT, Failure } from './failure.js';
 
 export function libraryCommand(options: { readonly json?: boolean }): void {

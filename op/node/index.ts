@@ -5,9 +5,9 @@
  */
 
 import { routeSessions } from './routing.js';
-import { stockPackages } from './stock_package.js';
+import { stockPackages } from './stock-package.js';
 
-export { libraryPath } from './package_root.js';
+export { libraryPath } from './package-root.js';
 
 /**
  * Does what importing this module does, for every copy of onnxruntime-node that the program has loaded by now.

@@ -5,12 +5,12 @@
 
 import type { Backend, InferenceSession, InferenceSessionHandler } from 'onnxruntime-common';
 import { DOMAIN } from '../schema.js';
-import { readModelImports } from './model_imports.js';
-import { loadAddon, type NativeAddon } from './native_addon.js';
-import { libraryPath } from './package_root.js';
-import { SigmoidSessionHandler } from './session_handler.js';
-import { sessionSettings } from './session_options.js';
-import type { StockPackage } from './stock_package.js';
+import { readModelImports } from './model-imports.js';
+import { loadAddon, type NativeAddon } from './native-addon.js';
+import { libraryPath } from './package-root.js';
+import { SigmoidSessionHandler } from './session-handler.js';
+import { sessionSettings } from './session-options.js';
+import type { StockPackage } from './stock-package.js';
 
 /** Also recognises the work of another copy of this package. */
 const IS_ROUTED = Symbol.for('ort-sigmoid-attention.routed');

@@ -1,7 +1,7 @@
 /** Tensors between onnxruntime-common and the addon, with the checks and error texts of stock onnxruntime-node. */
 
 import type { OnnxValue, Tensor } from 'onnxruntime-common';
-import type { NativeTensor } from './native_addon.js';
+import type { NativeTensor } from './native-addon.js';
 
 const STRING = 8;
 const FLOAT16 = 10;

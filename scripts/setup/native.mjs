@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { ortHeaders } from './ort_headers.mjs';
+import { ortHeaders } from './ort-headers.mjs';
 import { SetupError, digest, hasProgram, installDebianPackages, run, stampIs, writeStamp } from './run.mjs';
 
 const TOOLS = [

@@ -111,7 +111,7 @@ describe('runs', () => {
 
 describe('worker threads', () => {
   const worker = (mode: string): Worker =>
-    new Worker(new URL('session_worker.mjs', PROGRAMS), { workerData: { mode, model: MODEL } });
+    new Worker(new URL('session-worker.mjs', PROGRAMS), { workerData: { mode, model: MODEL } });
 
   it('run sessions of their own at the same time', async () => {
     const expected = [
@@ -132,7 +132,7 @@ describe('worker threads', () => {
   });
 
   it('can be terminated during a run', async () => {
-    assert.equal(await cleanly('terminate_worker.ts'), 'terminated');
+    assert.equal(await cleanly('terminate-worker.ts'), 'terminated');
   });
 });
 
@@ -150,8 +150,8 @@ describe('the process', () => {
   });
 
   it('routes whether this package or onnxruntime-node is imported first', async () => {
-    assert.equal(await cleanly('import_order.ts', 'ours-first'), 'SigmoidSessionHandler');
-    assert.equal(await cleanly('import_order.ts', 'stock-first'), 'SigmoidSessionHandler');
-    assert.equal(await cleanly('import_order.ts', 'commonjs'), 'SigmoidSessionHandler');
+    assert.equal(await cleanly('import-order.ts', 'ours-first'), 'SigmoidSessionHandler');
+    assert.equal(await cleanly('import-order.ts', 'stock-first'), 'SigmoidSessionHandler');
+    assert.equal(await cleanly('import-order.ts', 'commonjs'), 'SigmoidSessionHandler');
   });
 });

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import '../../op/node/index.js';
-import { SigmoidSessionHandler } from '../../op/node/session_handler.js';
+import { SigmoidSessionHandler } from '../../op/node/session-handler.js';
 import {
   assertClose,
   DEFAULTS,

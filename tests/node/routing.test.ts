@@ -9,8 +9,8 @@ import { existsSync } from 'node:fs';
 import proto from 'onnx-proto';
 import * as ort from 'onnxruntime-node';
 import { libraryPath, register } from '../../op/node/index.js';
-import { readModelImports } from '../../op/node/model_imports.js';
-import { SigmoidSessionHandler } from '../../op/node/session_handler.js';
+import { readModelImports } from '../../op/node/model-imports.js';
+import { SigmoidSessionHandler } from '../../op/node/session-handler.js';
 import { assertClose, DEFAULTS, encode, feeds, Float, floats, qkv, QUIET } from './models.js';
 
 function handlerOf(session: ort.InferenceSession): unknown {

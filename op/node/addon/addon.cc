@@ -1,5 +1,5 @@
 // The Node addon: sessions of stock onnxruntime-node's own ONNX Runtime with SigmoidAttention registered.
-// op/node/native_addon.ts states its interface in TypeScript.
+// op/node/native-addon.ts states its interface in TypeScript.
 #include <napi.h>
 
 #include "op/node/addon/ort_runtime.h"

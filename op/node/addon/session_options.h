@@ -1,5 +1,5 @@
 // Session and run options. JavaScript hands them over as lists of settings, [name, ...values], already
-// checked by op/node/session_options.ts and op/node/run_options.ts.
+// checked by op/node/session-options.ts and op/node/run-options.ts.
 #pragma once
 
 #include <napi.h>

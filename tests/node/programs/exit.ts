@@ -26,7 +26,7 @@ switch (process.argv[2]) {
   }
   case 'exit-with-worker': {
     const workerData = { mode: 'run-long', model };
-    const worker = new Worker(new URL('session_worker.mjs', import.meta.url), { workerData });
+    const worker = new Worker(new URL('session-worker.mjs', import.meta.url), { workerData });
     worker.once('message', announceAndExit);
     break;
   }

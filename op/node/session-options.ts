@@ -4,7 +4,7 @@
  */
 
 import type { InferenceSession } from 'onnxruntime-common';
-import type { Setting } from './native_addon.js';
+import type { Setting } from './native-addon.js';
 
 const OPTIMIZATION_LEVELS: Readonly<Record<string, number>> = {
   disabled: 0,

@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { encode, qkv } from '../models.js';
 
 const workerData = { mode: 'run-long', model: encode({ inputs: qkv() }) };
-const worker = new Worker(new URL('session_worker.mjs', import.meta.url), { workerData });
+const worker = new Worker(new URL('session-worker.mjs', import.meta.url), { workerData });
 worker.on('message', (message: string) => {
   if (message === 'finished') throw new Error('The run ended before the worker did.');
   setTimeout(() => {

@@ -1,8 +1,8 @@
 /** Run options of `InferenceSession.run`, checked as stock onnxruntime-node checks them. */
 
 import type { InferenceSession } from 'onnxruntime-common';
-import type { Setting } from './native_addon.js';
-import { configEntries, logLevels } from './session_options.js';
+import type { Setting } from './native-addon.js';
+import { configEntries, logLevels } from './session-options.js';
 
 /** Throws a TypeError or RangeError in stock onnxruntime-node's words for an option it would refuse. */
 export function runSettings(runOptions: InferenceSession.RunOptions): Setting[] {

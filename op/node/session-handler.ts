@@ -6,8 +6,8 @@ import type {
   OnnxValue,
   SessionHandler,
 } from 'onnxruntime-common';
-import type { NativeSession, NativeValueInfo } from './native_addon.js';
-import { runSettings } from './run_options.js';
+import type { NativeSession, NativeValueInfo } from './native-addon.js';
+import { runSettings } from './run-options.js';
 import { fromNative, TYPE_NAMES, toNative } from './tensors.js';
 
 /**

@@ -1,7 +1,7 @@
 /** The Node addon's interface (op/node/addon/addon.cc) and loading it. */
 
 import { createRequire } from 'node:module';
-import { nativeFiles } from './package_root.js';
+import { nativeFiles } from './package-root.js';
 
 /** A tensor as the addon takes and gives it; `type` is a number of TensorProto.DataType. */
 export interface NativeTensor {
