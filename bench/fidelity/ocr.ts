@@ -20,10 +20,17 @@ export function ocrTask(): Task {
     return { [input]: { type: 'float32', dims, data } };
   };
   const fitted = fittedLines(FITTED);
+  const judged = judgedLines(JUDGED);
+  const rendered = new Map<TextLine, Feeds>();
+  const drawn = (line: TextLine): Feeds => {
+    let feeds = rendered.get(line);
+    if (!feeds) rendered.set(line, (feeds = feedsOf(line)));
+    return feeds;
+  };
   const score = async (session: Session, lines: readonly TextLine[]): Promise<Score> => {
     const readings: string[] = [];
     for (const line of lines) {
-      const scores = (await session.run(feedsOf(line)))[session.outputs[0]!]!;
+      const scores = (await session.run(drawn(line)))[session.outputs[0]!]!;
       readings.push(readScores(scores.data as Float32Array, scores.dims));
     }
     const value = characterErrorRate(lines.map(({ text }, i) => ({ truth: text, reading: readings[i]! })));
@@ -36,9 +43,9 @@ export function ocrTask(): Task {
     reached: (original, calibrated) => calibrated <= original + 0.002,
     model,
     folder: path.dirname(RECOGNISER_FILE),
-    fitting: sourceOf(`${FITTED} rendered lines`, () => fitted.map(feedsOf)),
+    fitting: sourceOf(`${FITTED} rendered lines`, () => fitted.map(drawn)),
     scoreFitted: (session) => score(session, fitted),
-    scoreJudged: (session) => score(session, judgedLines(JUDGED)),
+    scoreJudged: (session) => score(session, judged),
     fitted: `${FITTED} lines in ${FITTED_FONTS.join(', ')}`,
     judged: `${JUDGED} lines in ${JUDGED_FONTS.join(', ')}`,
   };

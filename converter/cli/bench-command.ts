@@ -34,7 +34,7 @@ export async function benchCommand(files: readonly string[], options: BenchOptio
   const progress = new Progress();
   const sessions: Session[] = [];
   try {
-    const runtime = await openRuntime();
+    const runtime = await openRuntime({ spinning: true });
     for (const file of files) {
       openModelOrFail(file).close();
       sessions.push(await runtime.open(file));

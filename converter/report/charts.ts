@@ -85,7 +85,7 @@ export function calibrationBars(sites: readonly SiteFit[]): string {
     ...sites.map(({ error }) => error),
     ...sites.map((site) => Math.min(1.5, site.paperError)),
   );
-  const span = WIDTH - LEFT - RIGHT - 60;
+  const span = WIDTH - LEFT - RIGHT - 130;
   const rows = sites.map(({ site, error, paperError, kept }, index) => {
     const y = TOP + index * (2 * BAR + 14);
     const bar = (value: number, style: string, at: number, text: string): string => {

@@ -193,7 +193,7 @@ function passedOver({ passedOver: nodes }: Inspection): string {
     .slice(0, 60)
     .map(
       ({ node, opType, reason }) =>
-        `<tr><td class="name"><code>${escaped(node)}</code></td><td>${escaped(opType)}</td><td>${escaped(REASONS[reason])}</td></tr>`,
+        `<tr><td class="name"><code>${escaped(node)}</code></td><td>${escaped(opType)}</td><td class="why">${escaped(REASONS[reason])}</td></tr>`,
     );
   const more = nodes.length > 60 ? `<p>and ${nodes.length - 60} more</p>` : '';
   return section(

@@ -7,7 +7,7 @@ import type { Site } from '../site.js';
 import type { PlacedSite } from './depth-strip.js';
 import { escaped, number } from './html.js';
 import type { ReportInput } from './page.js';
-import { MOST_NODES, subgraphPicture } from './subgraph.js';
+import { MOST_NODES, subgraphPicture, type Subgraph } from './subgraph.js';
 
 /** Pictures of more patterns than this make the page heavy and tell nothing new. */
 const MOST_PICTURES = 24;
@@ -107,30 +107,36 @@ function picturePair(
   after: ReadonlyMap<string, GraphNode> | null,
 ): string {
   const accents = new Set(site.reasonNodes);
-  const frame = (
-    title: string,
-    nodes: readonly GraphNode[],
-    accent: (node: GraphNode) => boolean,
-  ): string => {
+  const frame = (title: string, subgraph: Omit<Subgraph, 'description'>): string => {
+    const { nodes } = subgraph;
+    const description = `${title}: ${nodes.map(({ opType }) => opType).join(', ')}`;
     const picture =
       nodes.length > MOST_NODES
         ? `<p>${nodes.length} nodes, too many for a picture.</p>`
-        : subgraphPicture(nodes, `${title}: ${nodes.map(({ opType }) => opType).join(', ')}`, accent);
+        : subgraphPicture({ ...subgraph, description });
     return `<div><h4>${title}, ${nodes.length} node${nodes.length === 1 ? '' : 's'}</h4><div class="frame">${picture}</div></div>`;
   };
-  const parts = [
-    frame(replacement ? 'before' : 'in the graph', original, (node) =>
-      site.replaceable
-        ? ['Softmax', 'Sigmoid', 'Attention'].includes(node.opType)
-        : accents.has(nodeLabel(node)),
-    ),
-  ];
+  const { query, key, value } = site.values;
+  const sources = new Map([
+    [query, 'query'],
+    [key, 'key'],
+    [value, 'value'],
+  ]);
+  const activations = ['Softmax', 'Sigmoid', 'Attention', 'MultiHeadAttention', 'GroupQueryAttention'];
+  const accent = (node: GraphNode): boolean =>
+    site.replaceable ? activations.includes(node.opType) : accents.has(nodeLabel(node));
+  const parts = [frame(replacement ? 'before' : 'in the graph', { nodes: original, accent, sources })];
   if (replacement && after) {
     const labels = [replacement.node, ...replacement.added];
     const nodes = [...new Set(labels.flatMap((label) => after.get(label) ?? []))].sort(
       (a, b) => a.index - b.index,
     );
-    if (nodes.length > 0) parts.push(frame('after', nodes, ({ opType }) => opType === 'SigmoidAttention'));
+    const names = new Map(Object.entries(replacement.inputs).map(([input, name]) => [name, input]));
+    const isOperator = ({ opType }: GraphNode): boolean => opType === 'SigmoidAttention';
+    if (nodes.length > 0) {
+      const known = new Map([...names, ...[...sources].filter(([name]) => !names.has(name))]);
+      parts.push(frame('after', { nodes, accent: isOperator, sources: known }));
+    }
   }
   return `<details${site.replaceable ? '' : ' open'}><summary>The graph ${replacement ? 'before and after' : 'here'}</summary><div class="pair">${parts.join('')}</div></details>`;
 }

@@ -29,6 +29,7 @@ table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:t
 th,td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:500}
 td.num,th.num{text-align:right}
+td.why{min-width:230px}
 td.name{overflow-wrap:anywhere;min-width:150px}
 code{font:.85em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
 .chip{display:inline-block;border-radius:99px;padding:1px 10px;font-size:.8rem;border:1px solid currentColor;white-space:nowrap}
@@ -57,6 +58,7 @@ circle.drift{fill:var(--one);fill-opacity:.85}circle.structure{fill:var(--two);f
 .grid{stroke:var(--line);stroke-width:1}.limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:5 4}
 rect.paper{fill:var(--soft);fill-opacity:.5}rect.fitted{fill:var(--one)}
 .edge{stroke:var(--soft);stroke-width:1.4;fill:none;stroke-opacity:.75}
+.source rect{fill:none;stroke:var(--soft);stroke-dasharray:3 3}.source text{font-size:11px;fill:var(--soft);text-anchor:middle}
 .node rect{fill:var(--card);stroke:var(--line);stroke-width:1.4}
 .node.accent rect{fill:var(--wash);stroke:var(--one);stroke-width:2}
 .node text{text-anchor:middle;fill:var(--ink)}.node .type{font-size:12px;font-weight:600}.node .name{font-size:9px;fill:var(--soft)}

@@ -4,41 +4,61 @@ import { nodeLabel } from '../graph/node.js';
 import { drawing, escaped, tail } from './html.js';
 
 const BOX = { width: 132, height: 34 };
+const PILL = { width: 84, height: 22 };
 const GAP = { x: 18, y: 34 };
 const MARGIN = 10;
 /** Larger parts say less than a sentence does. */
 export const MOST_NODES = 60;
 
-/** @param accent nodes that are drawn in the colour of the operator */
-export function subgraphPicture(
-  nodes: readonly GraphNode[],
-  description: string,
-  accent: (node: GraphNode) => boolean,
-): string {
+export interface Subgraph {
+  readonly nodes: readonly GraphNode[];
+  readonly description: string;
+  /** Nodes that are drawn in the colour of the operator. */
+  readonly accent: (node: GraphNode) => boolean;
+  /** What values from outside mean: query, key, value, mask... */
+  readonly sources: ReadonlyMap<string, string>;
+}
+
+export function subgraphPicture({ nodes, description, accent, sources }: Subgraph): string {
+  const producer = producers(nodes);
   const layers = layered(nodes);
+  const outside = [...sources.keys()].filter(
+    (name) => !producer.has(name) && nodes.some((node) => node.inputs.includes(name)),
+  );
   const widest = Math.max(...layers.map((layer) => layer.length));
-  const width = 2 * MARGIN + widest * BOX.width + (widest - 1) * GAP.x;
-  const height = 2 * MARGIN + layers.length * BOX.height + (layers.length - 1) * GAP.y;
+  const pills = outside.length * PILL.width + (outside.length - 1) * GAP.x;
+  const width = 2 * MARGIN + Math.max(pills, widest * BOX.width + (widest - 1) * GAP.x);
+  const top = outside.length > 0 ? PILL.height + GAP.y : 0;
+  const height = 2 * MARGIN + top + layers.length * BOX.height + (layers.length - 1) * GAP.y;
+  const origins = new Map<string, { x: number; y: number }>();
   const place = new Map<GraphNode, { x: number; y: number }>();
   layers.forEach((layer, level) => {
     const own = layer.length * BOX.width + (layer.length - 1) * GAP.x;
     layer.forEach((node, index) => {
       place.set(node, {
         x: (width - own) / 2 + index * (BOX.width + GAP.x),
-        y: MARGIN + level * (BOX.height + GAP.y),
+        y: MARGIN + top + level * (BOX.height + GAP.y),
       });
     });
   });
-  const producer = producers(nodes);
+  for (const [node, { x, y }] of place) {
+    for (const output of node.outputs) origins.set(output, { x: x + BOX.width / 2, y: y + BOX.height });
+  }
   const edges: string[] = [];
-  const boxes: string[] = [];
+  const boxes: string[] = outside.map((name, index) => {
+    const x = (width - pills) / 2 + index * (PILL.width + GAP.x);
+    origins.set(name, { x: x + PILL.width / 2, y: MARGIN + PILL.height });
+    return (
+      `<g class="source"><title>${escaped(name)}</title>` +
+      `<rect x="${x}" y="${MARGIN}" width="${PILL.width}" height="${PILL.height}" rx="${PILL.height / 2}"/>` +
+      `<text x="${x + PILL.width / 2}" y="${MARGIN + 15}">${escaped(sources.get(name)!)}</text></g>`
+    );
+  });
   for (const [node, { x, y }] of place) {
     node.inputs.forEach((input, index) => {
-      const from = producer.get(input);
-      const origin = from && place.get(from);
+      const origin = origins.get(input);
       if (!origin) return;
-      const x1 = origin.x + BOX.width / 2;
-      const y1 = origin.y + BOX.height;
+      const { x: x1, y: y1 } = origin;
       const x2 = x + (BOX.width * (index + 1)) / (node.inputs.length + 1);
       const bend = Math.max(14, (y - y1) / 2);
       edges.push(

@@ -31,8 +31,13 @@ export interface Runtime {
 
 const SESSION_OPTIONS: ort.InferenceSession.SessionOptions = { logSeverityLevel: 4 };
 
+export interface RuntimeOptions {
+  /** ONNX Runtime's idle threads wait busily: right for timing, a waste where models run in turns with other work. */
+  readonly spinning?: boolean;
+}
+
 /** Loads onnxruntime-node. Throws one sentence where it is not installed. */
-export async function openRuntime(): Promise<Runtime> {
+export async function openRuntime({ spinning = false }: RuntimeOptions = {}): Promise<Runtime> {
   let runtime: typeof ort;
   try {
     runtime = await import('onnxruntime-node');
@@ -45,11 +50,14 @@ export async function openRuntime(): Promise<Runtime> {
   return {
     operator,
     open: async (model, folder) => {
-      const config = folder === undefined ? {} : { model_external_initializers_file_folder_path: folder };
+      const config = {
+        ...(spinning ? {} : { intra_op: { allow_spinning: '0' } }),
+        ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder }),
+      };
       const options = { ...SESSION_OPTIONS, extra: { session: config } };
       const session =
         typeof model === 'string'
-          ? await runtime.InferenceSession.create(model, SESSION_OPTIONS)
+          ? await runtime.InferenceSession.create(model, options)
           : await runtime.InferenceSession.create(model, options);
       return wrap(runtime, session);
     },
@@ -58,7 +66,7 @@ export async function openRuntime(): Promise<Runtime> {
 
 /** Importing op/node reroutes sessions, so it is only done where the native library is there to receive them. */
 async function loadOperator(): Promise<Runtime['operator']> {
-  const { libraryPath } = await import('../../op/node/package_root.js');
+  const { libraryPath } = await import('../../op/node/package-root.js');
   try {
     libraryPath();
   } catch {
