@@ -44,6 +44,7 @@ export class FunctionBuilder {
   readonly #nodes: proto.onnx.NodeProto[] = [];
   readonly #outputs: string[] = [];
   readonly #constants = new Map<string, Value>();
+  readonly #applied = new Map<string, Value>();
   readonly #names: { count: number };
 
   constructor(
@@ -53,8 +54,12 @@ export class FunctionBuilder {
     this.#names = names;
   }
 
+  /** The same operator on the same values is emitted once. */
   apply(opType: PlainOperator, ...inputs: Value[]): Value {
-    return this.node(opType, inputs);
+    const key = `${opType}(${inputs.join()})`;
+    const value = this.#applied.get(key) ?? this.node(opType, inputs);
+    this.#applied.set(key, value);
+    return value;
   }
 
   /** Gives a value the name of one of the function's outputs. */

@@ -6,10 +6,34 @@
 import * as ort from 'onnxruntime-node';
 
 import { runTable } from './runner.js';
+import { CASES } from './cases.js';
 import { runCaseOn } from './ort-session.js';
+
+const FIRST_OPSET = 11;
+const LAST_OPSET = 25;
+const AT_EVERY_OPSET = [
+  'attention_4d_gqa_with_past_and_present',
+  'attention_3d_gqa_causal',
+  'normalize_bias_40_float16',
+  'poison_value_beyond_causal_NaN_float',
+  'bias_mode_neg_log_visible_nonpad_window',
+  'everything_float',
+  'everything_rank3_float',
+];
 
 runTable({
   name: 'portable function on onnxruntime-node',
   supports: () => true,
   run: (testCase, inputs) => runCaseOn(ort, testCase, inputs, { withFunction: true, domain: 'portable' }),
 });
+
+for (let opset = FIRST_OPSET; opset <= LAST_OPSET; opset++)
+  runTable(
+    {
+      name: `portable function at opset ${opset}`,
+      supports: () => true,
+      run: (testCase, inputs) =>
+        runCaseOn(ort, testCase, inputs, { withFunction: true, domain: 'portable', opset }),
+    },
+    CASES.filter(({ name }) => AT_EVERY_OPSET.includes(name)),
+  );
