@@ -1,5 +1,6 @@
 /** `verify`: runs two models on the same inputs and says how far apart they are. */
 import path from 'node:path';
+import { provenanceOf } from '../verify/provenance.js';
 import { openRuntime } from '../verify/runtime.js';
 import { verify } from '../verify/verify.js';
 import { EXIT, Failure, type ExitCode } from './failure.js';
@@ -23,12 +24,14 @@ export async function verifyCommand(
   const second = openModelOrFail(converted);
   const progress = new Progress();
   try {
+    const provenance = provenanceOf(first.model, second.model);
     const result = await verify(
       {
         original: { model: first.model, folder: path.dirname(path.resolve(original)) },
         converted: { model: second.model, folder: path.dirname(path.resolve(converted)) },
-        mode: null,
-        replaced: [],
+        mode: provenance?.mode ?? null,
+        replaced: provenance?.replaced ?? [],
+        parametersOf: (site) => provenance?.parameters.get(site),
         ...(options.data === undefined ? {} : { data: options.data }),
         seed: options.seed,
         progress: (label, fraction) => progress.show(label, fraction),
