@@ -1,0 +1,104 @@
+/** Converted models as onnxruntime-web sessions in a real browser, compared with WASM and the portable function. */
+
+import { strict as assert } from 'node:assert';
+import type { gpuResources } from '../../op/web/index.js';
+import { missingBrowser, openTestPage, type TestPage } from './browser.js';
+
+/** Two float32 implementations of the same layers. */
+const CLOSE = 2e-5;
+
+if (missingBrowser !== undefined) describe.skip(`sessions in Chromium (${missingBrowser})`, () => undefined);
+else {
+  describe('sessions in Chromium', function () {
+    this.timeout(180_000);
+    let page: TestPage;
+    before(async () => (page = await openTestPage()));
+    after(() => page.close());
+
+    it('yields what WASM yields, for every output of a model of several layers', async () => {
+      for (const model of [
+        { layers: 3, heads: 2, headSize: 16 },
+        { layers: 2, heads: 3, headSize: 20, masked: true, presents: true },
+      ]) {
+        const differences = await page.run<Record<string, number>>('differences', { model, length: 37 });
+        for (const [name, difference] of Object.entries(differences))
+          assert.ok(difference < CLOSE, `${name} differs by ${difference}`);
+      }
+    });
+
+    it('takes and returns GPU buffers', async () => {
+      const { locations, differences } = await page.run<{ locations: string[]; differences: number[] }>(
+        'gpuBuffers',
+      );
+      assert.deepEqual(locations, ['gpu-buffer', 'gpu-buffer', 'cpu', 'gpu-buffer']);
+      assert.ok(Math.max(...differences) < CLOSE, `differences ${differences.join()}`);
+    });
+
+    it('describes inputs and outputs as the runtime does', async () => {
+      const { ours, stock } = await page.run<Record<'ours' | 'stock', unknown>>('metadata');
+      assert.deepEqual(ours, stock);
+    });
+
+    it('reads models and external data from bytes, URLs and Blobs', async () => {
+      for (const [way, difference] of Object.entries(await page.run<Record<string, number>>('sources')))
+        assert.ok(difference < CLOSE, `${way} differs by ${difference}`);
+    });
+
+    it('keeps overlapping calls apart', async () => {
+      for (const difference of await page.run<number[]>('concurrency')) assert.ok(difference < CLOSE);
+    });
+
+    it('chooses per sequence length between kernels and function', async () => {
+      for (const difference of await page.run<number[]>('shortSequences')) assert.ok(difference < CLOSE);
+    });
+
+    it('refuses with rejected promises that say why, and goes on', async () => {
+      const messages = await page.run<Record<string, string>>('refusals');
+      assert.match(messages['graphCapture']!, /enableGraphCapture is true; it must be false/);
+      assert.match(
+        messages['missingFile']!,
+        /no-such-model\.onnx' could not be fetched: the server answered 404/,
+      );
+      assert.match(messages['noModel']!, /Can't create a session/);
+      assert.match(messages['missingFeed']!, /input 'x' is missing/);
+      assert.match(messages['wrongOutput']!, /invalid output name: z/);
+      assert.equal(messages['afterFailure'], 'not refused');
+      assert.match(messages['afterRelease']!, /released/);
+    });
+
+    it('holds no more buffers after 1,000 runs than after 100, and none after the release', async () => {
+      const { ours, onDevice, after } = await page.run<{
+        ours: number[];
+        onDevice: number[];
+        after: ReturnType<typeof gpuResources>;
+      }>('leaks', { runs: 1000 });
+      assert.equal(ours[1], ours[0]);
+      assert.equal(onDevice[1], onDevice[0]);
+      assert.deepEqual(after, { buffers: 0, pipelines: 0, uniforms: 0, scratchBytes: 0 });
+    });
+
+    it('rejects when the device is lost', async () => {
+      assert.match(
+        await page.run<string>('deviceLoss'),
+        /the WebGPU device was lost .*create the session again/,
+      );
+    });
+  });
+
+  describe('sessions in Chromium without WebGPU', function () {
+    this.timeout(120_000);
+    let page: TestPage;
+    before(async () => (page = await openTestPage(['--disable-blink-features=WebGPU'])));
+    after(() => page.close());
+
+    it('run the portable function on WASM and say so once', async () => {
+      const { difference, hasWebGpu } = await page.run<{ difference: number; hasWebGpu: boolean }>(
+        'withoutWebGpu',
+      );
+      assert.equal(hasWebGpu, false);
+      assert.ok(difference < CLOSE, `differs by ${difference}`);
+      const told = page.console.filter((line) => line.includes('portable function on WASM'));
+      assert.equal(told.length, 1, page.console.join('\n'));
+    });
+  });
+}
