@@ -59,6 +59,8 @@ export interface Conversion {
   readonly inspection: Inspection;
   readonly replaced: readonly Replacement[];
   readonly refused: readonly Refusal[];
+  /** Why the model has no portable function and needs a runtime with the operator; `null` when it has one. */
+  readonly portableFormMissing: string | null;
   /** The new file in order; spans of the source are yielded without being joined, so large files stream. */
   pieces(): Iterable<Uint8Array>;
   /** Size of the new file in bytes. */

@@ -104,10 +104,7 @@ export function convert(model: Model, options: ConvertOptions): Conversion {
     constants,
     (prefix) => new Emitter(names, constants, prefix, opset),
   );
-  const functions =
-    emitted.length > 0 && options.withoutFunction !== true && isComplete
-      ? portableFunction(emitted, opset)
-      : [];
+  const { functions, missing } = portableFunction(emitted, options, isComplete, opset);
   const isChanged = emitted.length > 0;
   const pieces = isChanged
     ? modelPieces(model, {
@@ -122,6 +119,7 @@ export function convert(model: Model, options: ConvertOptions): Conversion {
     inspection,
     replaced: emitted.map((entry) => replacementOf(entry, removed)),
     refused,
+    portableFormMissing: missing,
     size: piecesSize(pieces),
     pieces: () => pieceBytes(model.source, pieces),
     toBytes: () => concatenate([...pieceBytes(model.source, pieces)]),
@@ -188,15 +186,30 @@ function attributeList(call: Call): Record<string, AttributeInput> {
   return out;
 }
 
-function portableFunction(emitted: readonly Emitted[], opset: number): Uint8Array[] {
+interface Portable {
+  readonly functions: readonly Uint8Array[];
+  readonly missing: string | null;
+}
+
+function portableFunction(
+  emitted: readonly Emitted[],
+  options: ConvertOptions,
+  isComplete: boolean,
+  opset: number,
+): Portable {
+  if (emitted.length === 0) return { functions: [], missing: null };
+  if (options.withoutFunction === true) return { functions: [], missing: 'the caller asked for none.' };
+  if (!isComplete) {
+    return { functions: [], missing: 'the nodes differ in optional inputs that have no neutral value.' };
+  }
   try {
     const message = functionFor(
       emitted.map(({ call }) => functionUse(call)),
       opset,
     );
-    return [proto.onnx.FunctionProto.encode(message).finish()];
+    return { functions: [proto.onnx.FunctionProto.encode(message).finish()], missing: null };
   } catch (error) {
-    if (error instanceof FunctionRefusal) return [];
+    if (error instanceof FunctionRefusal) return { functions: [], missing: error.message };
     throw error;
   }
 }

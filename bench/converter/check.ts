@@ -47,6 +47,8 @@ export async function checkModel(
   if (outcome.replaced === 0) return { ...outcome, error: null, failure: null };
   try {
     const settings = { intraOpNumThreads: 1, logSeverityLevel: 4 } as const;
+    // A model without the portable function runs on the kernel.
+    if (conversion.portableFormMissing !== null) await import('../../op/node/index.js');
     const original = await ort.InferenceSession.create(bytes, settings);
     const converted = await ort.InferenceSession.create(conversion.toBytes(), settings);
     let error = 0;

@@ -19,7 +19,7 @@ interface Row extends Outcome {
 }
 
 /** Relative to the largest output; half precision rounds at 2^-11 and layers add up. */
-const TOLERANCE = { float: 1e-3, half: 2e-2 } as const;
+const TOLERANCE = { float: 1e-4, half: 5e-3 } as const;
 
 function argument(name: string): string | undefined {
   const at = process.argv.indexOf(`--${name}`);

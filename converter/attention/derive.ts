@@ -54,6 +54,8 @@ export interface Derived {
   readonly nonpad: string | null;
   /** Emits nodes that make the operands, where the model has no such values. */
   readonly prepare: ((emitter: Emitter) => void) | null;
+  /** Emits nodes that follow the operator. */
+  readonly complete: ((emitter: Emitter) => void) | null;
 }
 
 export function derive(
@@ -311,6 +313,7 @@ function label(input: LabelInput): Derived {
     past: null,
     nonpad: null,
     prepare: null,
+    complete: null,
   };
 }
 

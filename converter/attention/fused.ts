@@ -159,6 +159,7 @@ export interface SiteParts {
   readonly past: Past | null;
   readonly nonpad?: string | null;
   readonly prepare?: Derived['prepare'];
+  readonly complete?: Derived['complete'];
 }
 
 export function buildSite(parts: SiteParts): Derived {
@@ -188,6 +189,7 @@ export function buildSite(parts: SiteParts): Derived {
     past: parts.past,
     nonpad: parts.nonpad ?? null,
     prepare: parts.prepare ?? null,
+    complete: parts.complete ?? null,
   };
 }
 
@@ -205,8 +207,8 @@ function readAttention(node: GraphNode, knowledge: Knowledge): FusedReading {
     throw unsupported(node, 'has inputs of unequal rank');
   if (node.outputs[3])
     throw new Refused('unsupported-outputs', `'${nodeLabel(node)}' yields its scores or weights`, [node]);
-  const heads = rank === 4 ? fixed(q[1]!, node, knowledge) : intAttribute(node, 'q_num_heads', 0);
-  const kvHeads = rank === 4 ? fixed(k[1]!, node, knowledge) : intAttribute(node, 'kv_num_heads', 0);
+  const heads = rank === 4 ? fixed(q[1]!, node) : intAttribute(node, 'q_num_heads', 0);
+  const kvHeads = rank === 4 ? fixed(k[1]!, node) : intAttribute(node, 'kv_num_heads', 0);
   if (heads < 1 || kvHeads < 1 || heads % kvHeads !== 0)
     throw unsupported(node, `has ${heads} query heads and ${kvHeads} key heads`);
   const part = (size: Size, count: number): Size => size.map((value) => value / count);
@@ -228,7 +230,7 @@ function readAttention(node: GraphNode, knowledge: Knowledge): FusedReading {
     rank === 4 ? [axes.batch, head, rows, channel] : [axes.batch, rows, [...head, ...channel]];
   const all = [...axes.kvHeads, ...axes.group];
   const form = emptyForm(
-    floatAttribute(node, 'scale', 1 / Math.sqrt(fixed(headSize, node, knowledge))),
+    floatAttribute(node, 'scale', 1 / Math.sqrt(fixed(headSize, node))),
     floatAttribute(node, 'softcap', 0),
   );
   const mask = given(node, 3);
@@ -268,7 +270,7 @@ function readAttention(node: GraphNode, knowledge: Knowledge): FusedReading {
   };
 }
 
-export function fixed(size: Size, node: GraphNode, _knowledge: Knowledge): number {
+export function fixed(size: Size, node: GraphNode): number {
   if (size.some((value) => value !== size[0]))
     throw new Refused('shape-unknown', `heads or head size of '${nodeLabel(node)}' are not fixed`, [node]);
   return size[0]!;

@@ -510,6 +510,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     const valueSize = v.length === 4 ? v[3]! : v[2]! / kvHeads;
     const length = (past?.[2] ?? 0) + (k.length === 4 ? k[2]! : k[1]!);
     const headSize = k.length === 4 ? k[3]! : k[2]! / kvHeads;
+    agreeOnLength(context, 3, length, 2);
     return [
       q.length === 4 ? [q[0]!, q[1]!, q[2]!, valueSize] : [q[0]!, q[1]!, qHeads * valueSize],
       [q[0]!, kvHeads, length, headSize],
@@ -518,6 +519,13 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     ];
   },
 };
+
+/** A mask of at least `rank` axes must have one entry per key, the past included. */
+function agreeOnLength(context: ShapeContext, input: number, length: number, rank: number): void {
+  const mask = context.node.inputs[input] ? context.dims(input) : null;
+  const keys = mask !== null && mask.length >= rank ? mask.at(-1)! : length;
+  if (keys !== 1 && keys !== length) context.mismatch(keys, length);
+}
 
 const CONTRIB_RULES: Readonly<Record<string, ShapeRule>> = {
   'com.microsoft:FusedMatMul': (context) => [
@@ -557,18 +565,36 @@ const CONTRIB_RULES: Readonly<Record<string, ShapeRule>> = {
     const x = context.dims(0);
     return [x === null ? null : [...x.slice(0, -1), intAttribute(context.node, 'N', 0)]];
   },
+  'com.microsoft:EmbedLayerNormalization': (context) => {
+    const ids = context.dims(0);
+    const table = context.dims(2);
+    if (ids === null || table === null) return null;
+    const embedded = [...ids, table[1]!];
+    return [embedded, [ids[0]!], embedded];
+  },
   'com.microsoft:Attention': (context) => {
     const x = context.dims(0);
     const w = context.dims(1);
     if (x === null || w === null) return null;
     const sizes = intsAttribute(context.node, 'qkv_hidden_sizes');
-    return [[x[0]!, x[1]!, sizes?.[2] ?? w[1]! / 3]];
+    const past = context.node.inputs[4] ? context.dims(4) : null;
+    const heads = intAttribute(context.node, 'num_heads', 1);
+    agreeOnLength(context, 3, x[1]! + (past?.[3] ?? 0), 2);
+    const present = [2, x[0]!, heads, x[1]! + (past?.[3] ?? 0), past?.[4] ?? w[1]! / 3 / heads];
+    return [[x[0]!, x[1]!, sizes?.[2] ?? w[1]! / 3], present];
   },
   'com.microsoft:MultiHeadAttention': (context) => {
     const q = context.dims(0);
     const v = context.node.inputs[2] ? context.dims(2) : null;
     if (q === null) return null;
     if (q.length === 5) return [[q[0]!, q[1]!, q[2]! * q[4]!]];
+    const k = context.node.inputs[1] ? context.dims(1) : null;
+    const past = context.node.inputs[6] ? context.dims(6) : null;
+    if (k !== null) {
+      const length = (k.length === 4 ? k[2]! : k[1]!) + (past?.[2] ?? 0);
+      agreeOnLength(context, 4, length, 2);
+      agreeOnLength(context, 5, length, 2);
+    }
     return [[q[0]!, q[1]!, v === null ? q[2]! : v.length === 4 ? v[1]! * v[3]! : v[2]!]];
   },
   'com.microsoft:GroupQueryAttention': (context) => {

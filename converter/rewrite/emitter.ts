@@ -61,6 +61,25 @@ export class Emitter {
     return result;
   }
 
+  split(input: string, axis: number, sizes: readonly number[], outputs: readonly string[]): void {
+    const name = this.names.fresh(`${this.prefix}/Split`);
+    const given = this.opset >= 13;
+    this.add({
+      name,
+      opType: 'Split',
+      domain: '',
+      inputs: given ? [input, this.ints(sizes)] : [input],
+      outputs,
+      attributes: given ? { axis } : { axis, split: sizes },
+    });
+  }
+
+  unsqueeze(input: string, axes: readonly number[]): string {
+    return this.opset >= 13
+      ? this.apply('Unsqueeze', [input, this.ints(axes)])
+      : this.apply('Unsqueeze', [input], { axes });
+  }
+
   add(node: {
     readonly name: string;
     readonly opType: string;

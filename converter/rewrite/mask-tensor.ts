@@ -81,7 +81,9 @@ function make(
     return broadcastsAsIs(site, tensor) ? tensor.name : relayout.emit(emitter, dimensions, tensor.name);
   };
   const flags = plan.visible.map(({ condition, negated, fill }) => {
-    const type = knowledge.type(site.graph, condition.name);
+    // A condition that the model does not have yet is made as a boolean.
+    const isNew = site.graph.definer(condition.name) === null;
+    const type = isNew ? DataType.bool : knowledge.type(site.graph, condition.name);
     const placed = place(condition);
     const flag = type === DataType.bool ? placed : emitter.apply('Cast', [placed], { to: DataType.bool });
     return { name: negated ? emitter.apply('Not', [flag]) : flag, fill };

@@ -129,6 +129,7 @@ export function replaceSite(
         : [result, site.past.presentKey, site.past.presentValue],
   };
   const finish = (): void => {
+    site.complete?.(emitter);
     if (isDirect) return;
     let current = result;
     for (const entry of gains.output)
