@@ -18,7 +18,8 @@ constexpr int64_t kDecodeLength = 8;  // longer queries are worth the block kern
 constexpr int64_t kScratchBytesForQ = 256 << 10;
 constexpr int64_t kBytesPerKeyBlock = 128 << 10;  // K and V of a block: stays in L2 for all the panels
 constexpr int64_t kLeastKeysOfPart = 256;
-constexpr int64_t kRectangleOverhead = 8;  // setting up a rectangle costs about as much as this many rows
+constexpr int64_t kRectangleOverhead = 8;    // setting up a rectangle costs about as much as this many rows
+constexpr int64_t kNarrowPanelOverhead = 4;  // in rows
 
 /// Memory of a thread, aligned to a cache line, kept from one call to the next.
 class Scratch {
@@ -110,16 +111,22 @@ struct Division {
   Blocking blocking;
 };
 
-/// Blocks of at most `most` rows such that the busiest of `threads` threads has the least to do.
-int64_t RowBlocks(int64_t heads, int64_t rows, int64_t most, int64_t granule, int64_t threads) {
+/// Rows of a block, at most `most`, such that the busiest of `threads` threads has the least to do.
+int64_t RowsPerBlock(int64_t heads, int64_t rows, int64_t most, const Kernels& kernels, int64_t threads) {
   const int64_t fewest = CeilDiv(rows, most);
-  const int64_t limit = Min(CeilDiv(rows, granule), fewest + 4 * threads);
-  int64_t best = fewest, best_cost = INT64_MAX;
-  for (int64_t blocks = fewest; blocks <= limit; ++blocks) {
-    const int64_t height = Min(rows, RoundUp(CeilDiv(rows, blocks), granule));
-    const int64_t cost = CeilDiv(heads * blocks, threads) * (height + kRectangleOverhead);
-    if (cost < best_cost) {
-      best = blocks;
+  int64_t best = Min(rows, most), best_cost = INT64_MAX;
+  for (int64_t blocks = fewest; blocks <= fewest + 4 * threads; ++blocks) {
+    const int64_t even = CeilDiv(rows, blocks);
+    // Whole panels are the most efficient, whole vectors the most even.
+    for (const int64_t granule :
+         {static_cast<int64_t>(kernels.panel_rows), static_cast<int64_t>(kernels.lanes)}) {
+      const int64_t height = Min(rows, RoundUp(even, granule));
+      const int64_t padded = RoundUp(height, kernels.lanes);
+      const int64_t tail = padded % kernels.panel_rows == 0 ? 0 : kNarrowPanelOverhead;
+      const int64_t busiest = CeilDiv(heads * CeilDiv(rows, height), threads);
+      const int64_t cost = busiest * (padded + tail + kRectangleOverhead);
+      if (height > most || cost >= best_cost) continue;
+      best = height;
       best_cost = cost;
     }
   }
@@ -140,8 +147,7 @@ Division Divide(const SaProblem& p, const Kernels& kernels, int64_t threads) {
     const int64_t q_row_bytes = (p.head_size + p.value_head_size) * 4;
     const int64_t panel = kernels.panel_rows;
     const int64_t most = Max(panel, kScratchBytesForQ / Max(1, q_row_bytes) / panel * panel);
-    d.row_blocks = RowBlocks(p.batch * d.heads, d.rows, most, kernels.lanes, threads);
-    d.rows_per_block = RoundUp(CeilDiv(d.rows, d.row_blocks), kernels.lanes);
+    d.rows_per_block = RowsPerBlock(p.batch * d.heads, d.rows, most, kernels, threads);
     d.row_blocks = CeilDiv(d.rows, d.rows_per_block);
   }
   const int64_t rectangles = p.batch * d.heads * d.row_blocks;

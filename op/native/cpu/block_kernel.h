@@ -24,8 +24,9 @@ constexpr double kLeastFoldedBias = -64;                            // SigmoidOf
 /// Where a rectangle's intermediate results lie in its thread's scratch.
 struct BlockScratch {
   float* q;        // per panel, transposed: [D][panel width]
-  float* y;        // [rows][DvPadded]
+  float* y;        // [rows][DvPadded]; not used where the results can gather in their final place
   float* sums;     // [rows]
+  float* started;  // per panel: 1 when its y holds something
   float* scores;   // [keys][panel width]
   float* addends;  // mask: [keys][panel width], or [keys]
   float* lines;    // kLanes mask rows
@@ -46,6 +47,7 @@ struct BlockScratch {
     q = take(rows * p.head_size);
     y = take(rows * dv);
     sums = take(rows);
+    started = take(rows / kPanelRows);
     scores = take(keys * kPanelRows);
     addends = take(whole_mask ? keys * kPanelRows : keys);
     lines = take(whole_mask ? keys * Simd::kLanes : 0);
@@ -65,13 +67,23 @@ class BlockKernel {
         kv_head_(rectangle.head / (p_.query_heads / p_.kv_heads)),
         rows_(rectangle.row_end - rectangle.row_begin),
         value_stride_(RoundUp(p_.value_head_size, Simd::kLanes)),
+        y_(scratch_.y),
+        y_stride_(value_stride_),
         mask_(p_, rectangle.batch, rectangle.head),
         slope_(AlibiSlope(p_, rectangle.batch, rectangle.head)),
         bias_(UniformBias(p_, rectangle.batch, rectangle.head)),
         folded_bias_(bias_ <= 0 && bias_ >= kLeastFoldedBias ? bias_ : 0),
         rewrites_scores_(p_.softcap > 0 || slope_ != 0 || p_.bias_mode == SA_BIAS_NEG_LOG_VISIBLE ||
                          folded_bias_ != bias_),
-        sigmoid_(rewrites_scores_ ? 1 : ScoreScale(p_, rectangle.head), folded_bias_) {}
+        sigmoid_(rewrites_scores_ ? 1 : ScoreScale(p_, rectangle.head), folded_bias_) {
+    if (value_stride_ != p_.value_head_size) return;
+    if (at_.partial) {
+      y_ = at_.partial;
+    } else if constexpr (std::is_same_v<T, float>) {
+      y_ = OutputRow<T>(p_, at_.batch, at_.head, at_.row_begin);
+      y_stride_ = p_.y_strides.row;
+    }
+  }
 
   void Run() {
     Clear();
@@ -96,6 +108,7 @@ class BlockKernel {
     float* q;
     float* y;
     float* sums;
+    float* started;
   };
 
   /// Keys [first, first + count) as the products read them.
@@ -116,14 +129,15 @@ class BlockKernel {
             rows,
             RoundUp(rows, Simd::kLanes),
             scratch_.q + row * p_.head_size,
-            scratch_.y + row * value_stride_,
-            scratch_.sums + row};
+            y_ + row * y_stride_,
+            scratch_.sums + row,
+            scratch_.started + row / kPanelRows};
   }
 
   void Clear() {
     const int64_t padded = RoundUp(rows_, kPanelRows);
-    std::memset(scratch_.y, 0, static_cast<size_t>(padded * value_stride_) * sizeof(float));
     std::memset(scratch_.sums, 0, static_cast<size_t>(padded) * sizeof(float));
+    std::memset(scratch_.started, 0, static_cast<size_t>(padded / kPanelRows) * sizeof(float));
   }
 
   /// Adds the part of at most `count` keys from `key` on; returns how many were taken.
@@ -214,8 +228,9 @@ class BlockKernel {
       const KeyRange seen = edge ? Seen(block, panel.row + row, rows) : range;
       Values(scratch_.scores + seen.begin * panel.width + row, panel.width, rows,
              block.v + seen.begin * block.v_stride, block.v_stride, seen.end - seen.begin,
-             panel.y + row * value_stride_, value_stride_, value_stride_ / Simd::kLanes);
+             panel.y + row * y_stride_, y_stride_, value_stride_ / Simd::kLanes, *panel.started != 0);
     }
+    *panel.started = 1;
     if (block.not_finite_count > 0) AddNotFinite(panel, block, range);
   }
 
@@ -393,7 +408,7 @@ class BlockKernel {
       for (int64_t row = 0; row < panel.rows; ++row) {
         const float weight = scratch_.scores[key * panel.width + row];
         if (weight == 0) continue;
-        float* y = panel.y + row * value_stride_;
+        float* y = panel.y + row * y_stride_;
         for (int64_t d = 0; d < p_.value_head_size; ++d) y[d] += weight * ToFloat(value[d]);
       }
     }
@@ -401,14 +416,18 @@ class BlockKernel {
 
   void Finish() {
     for (int64_t row = 0; row < rows_; ++row) {
-      const float* y = scratch_.y + row * value_stride_;
+      float* y = y_ + row * y_stride_;
+      if (scratch_.started[row / kPanelRows] == 0) {
+        std::memset(y, 0, static_cast<size_t>(p_.value_head_size) * sizeof(float));
+      }
       if (at_.partial) {
-        std::memcpy(at_.partial + row * p_.value_head_size, y,
-                    static_cast<size_t>(p_.value_head_size) * sizeof(float));
+        if (y_ != at_.partial) WriteRow(y, 1, p_.value_head_size, at_.partial + row * p_.value_head_size);
         at_.partial_sums[row] = scratch_.sums[row];
-      } else {
-        WriteRow(y, p_.normalize ? scratch_.sums + row : nullptr, HeadGain(p_, at_.head), p_.value_head_size,
-                 OutputRow<T>(p_, at_.batch, at_.head, at_.row_begin + row));
+        continue;
+      }
+      const float factor = RowFactor(p_.normalize ? scratch_.sums + row : nullptr, HeadGain(p_, at_.head));
+      if (y_ == scratch_.y || factor != 1) {
+        WriteRow(y, factor, p_.value_head_size, OutputRow<T>(p_, at_.batch, at_.head, at_.row_begin + row));
       }
     }
   }
@@ -418,6 +437,8 @@ class BlockKernel {
   const Blocking& blocking_;
   const BlockScratch scratch_;
   const int64_t kv_head_, rows_, value_stride_;
+  float* y_;  // where W V gathers: scratch or, where they are dense floats, the results themselves
+  int64_t y_stride_;
   const Mask mask_;
   const float slope_, bias_, folded_bias_;
   const bool rewrites_scores_;

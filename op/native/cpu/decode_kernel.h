@@ -227,8 +227,8 @@ class DecodeKernel {
                     static_cast<size_t>(p_.value_head_size) * sizeof(float));
         at_.partial_sums[row] = sums_[row];
       } else {
-        WriteRow(y, p_.normalize ? sums_ + row : nullptr, HeadGain(p_, Head(row)), p_.value_head_size,
-                 OutputRow<T>(p_, at_.batch, Head(row), Position(row)));
+        WriteRow(y, RowFactor(p_.normalize ? sums_ + row : nullptr, HeadGain(p_, Head(row))),
+                 p_.value_head_size, OutputRow<T>(p_, at_.batch, Head(row), Position(row)));
       }
     }
   }

@@ -107,19 +107,21 @@ bool IsFinite(const T* row, int64_t size) {
   return d >= size || Simd::All(Simd::LessEqual(Simd::Abs(Simd::LoadN(row + d, size - d)), largest));
 }
 
-/// A finished row: (sum of W V) / (sum of W, where given) * gain. A row without visible keys gives 0.
+/// What turns a row's sum of W V into its output: gain / (sum of W, where given). A row without visible keys
+/// is 0 and stays so.
+inline float RowFactor(const float* weight_sum, float gain) {
+  return weight_sum && *weight_sum != 0 ? gain / *weight_sum : gain;
+}
+
+/// A finished row, `values` times `factor`. Both may be the same memory.
 template <class T>
-void WriteRow(const float* values, const float* weight_sum, float gain, int64_t size, T* to) {
-  const float divisor = weight_sum && *weight_sum != 0 ? *weight_sum : 1;
-  const Simd::V gains = Simd::Set1(gain), divisors = Simd::Set1(divisor);
-  for (int64_t d = 0; d < size; d += Simd::kLanes) {
-    const Simd::V value = Simd::Mul(Simd::Div(Simd::Load(values + d), divisors), gains);
-    if (d + Simd::kLanes <= size) {
-      Simd::Store(to + d, value);
-    } else {
-      Simd::StoreN(to + d, value, size - d);
-    }
+void WriteRow(const float* values, float factor, int64_t size, T* to) {
+  const Simd::V factors = Simd::Set1(factor);
+  int64_t d = 0;
+  for (; d + Simd::kLanes <= size; d += Simd::kLanes) {
+    Simd::Store(to + d, Simd::Mul(Simd::Load(values + d), factors));
   }
+  if (d < size) Simd::StoreN(to + d, Simd::Mul(Simd::Load(values + d), factors), size - d);
 }
 
 }  // namespace

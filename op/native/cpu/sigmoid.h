@@ -35,13 +35,8 @@ class SigmoidOf {
     const double scaled = std::exp(-bias);
     for (int i = 0; i <= kDegree; ++i)
       coefficient_[i] = Simd::Set1(static_cast<float>(kPolynomial[i] * scaled));
-    float entries[1 << Simd::kTableBits];
-    for (uint32_t i = 0; i < 1u << Simd::kTableBits; ++i) {
-      const float power = static_cast<float>(std::exp2(static_cast<double>(i) / (1 << Simd::kTableBits)));
-      // The lookup's index is added to the table's entry with the exponent: take it out beforehand.
-      entries[i] = FloatFromBits(BitsFromFloat(power) - (i << (23 - Simd::kTableBits)));
-    }
-    table_ = Simd::LoadTable(entries);
+    static const TableEntries entries;
+    table_ = Simd::LoadTable(entries.value);
   }
 
   /// The weight of a score: exactly 0 where z >= 128, NaN for NaN.
@@ -64,6 +59,18 @@ class SigmoidOf {
   }
 
  private:
+  struct TableEntries {
+    float value[1 << Simd::kTableBits];
+
+    TableEntries() {
+      for (uint32_t i = 0; i < 1u << Simd::kTableBits; ++i) {
+        const float power = static_cast<float>(std::exp2(static_cast<double>(i) / (1 << Simd::kTableBits)));
+        // The lookup's index is added to the table's entry with the exponent: take it out beforehand.
+        value[i] = FloatFromBits(BitsFromFloat(power) - (i << (23 - Simd::kTableBits)));
+      }
+    }
+  };
+
   V Finish(V n, V r) const {
     V p = coefficient_[kDegree];
     for (int i = kDegree - 1; i >= 0; --i) p = Simd::Fma(p, r, coefficient_[i]);

@@ -34,10 +34,11 @@ inline void ScoreTile(const float* q, int64_t q_stride, const float* k, int64_t 
   }
 }
 
-/// y[row][d] += sum over keys of w[key][row] v[key][d], for kRows rows and kVectors vectors of d.
+/// y[row][d] = sum over keys of w[key][row] v[key][d], for kRows rows and kVectors vectors of d; `adds`: y +=
+/// it.
 template <int kRows, int kVectors>
 inline void ValueTile(const float* w, int64_t w_stride, const float* v, int64_t v_stride, int64_t keys,
-                      float* y, int64_t y_stride) {
+                      float* y, int64_t y_stride, bool adds) {
   using V = Simd::V;
   V sum[kRows][kVectors];
   for (int row = 0; row < kRows; ++row) {
@@ -56,13 +57,13 @@ inline void ValueTile(const float* w, int64_t w_stride, const float* v, int64_t 
   for (int row = 0; row < kRows; ++row) {
     for (int c = 0; c < kVectors; ++c) {
       float* to = y + row * y_stride + c * Simd::kLanes;
-      Simd::Store(to, Simd::Add(Simd::Load(to), sum[row][c]));
+      Simd::Store(to, adds ? Simd::Add(Simd::Load(to), sum[row][c]) : sum[row][c]);
     }
   }
 }
 
 using ScoreFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t);
-using ValueFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+using ValueFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t, bool);
 
 template <int kVectors, int... kKeysLess1>
 constexpr ScoreFunction ScoreTileFor(int64_t keys, std::integer_sequence<int, kKeysLess1...>) {
@@ -91,18 +92,18 @@ void Scores(const float* q, int64_t q_stride, const float* k, int64_t k_stride, 
   }
 }
 
-/// y[row][d] += W V for up to kValueRows rows and all `vectors` vectors of d.
+/// y[row][d] = W V, or y += W V, for up to kValueRows rows and all `vectors` vectors of d.
 inline void Values(const float* w, int64_t w_stride, int64_t rows, const float* v, int64_t v_stride,
-                   int64_t keys, float* y, int64_t y_stride, int64_t vectors) {
+                   int64_t keys, float* y, int64_t y_stride, int64_t vectors, bool adds) {
   constexpr auto kAnyRows = std::make_integer_sequence<int, Simd::kValueRows>();
   const ValueFunction wide = ValueTileFor<Simd::kValueVectors>(rows, kAnyRows);
   int64_t c = 0;
   for (; c + Simd::kValueVectors <= vectors; c += Simd::kValueVectors) {
-    wide(w, w_stride, v + c * Simd::kLanes, v_stride, keys, y + c * Simd::kLanes, y_stride);
+    wide(w, w_stride, v + c * Simd::kLanes, v_stride, keys, y + c * Simd::kLanes, y_stride, adds);
   }
   for (; c < vectors; ++c) {
     ValueTileFor<1>(rows, kAnyRows)(w, w_stride, v + c * Simd::kLanes, v_stride, keys, y + c * Simd::kLanes,
-                                    y_stride);
+                                    y_stride, adds);
   }
 }
 
