@@ -26,7 +26,14 @@ interface Row {
   /** Decisions that differ from the original's, of how many. */
   readonly differing: number;
   readonly decisions: number;
+  /** Of planning and converting: on the clock, and of the processor. */
   readonly fitSeconds: number;
+  readonly fitCpuSeconds: number;
+}
+
+interface FitTime {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
 }
 
 interface Summary {
@@ -55,7 +62,7 @@ class TaskBench {
     const { task } = this;
     const original = await this.#score(variantOf(task.model, {}), task.scoreJudged);
     this.#original = original;
-    this.#add('original', 0, 0, original, 0);
+    this.#add('original', 0, 0, original, { seconds: 0, cpuSeconds: 0 });
     const paper = await this.#converted('paper', 0);
     const faithful = await this.#converted('faithful', 0);
     const none = await this.#converted('calibrated', 0);
@@ -83,12 +90,10 @@ class TaskBench {
     return (await this.#conversion(mode, keep)).bytes;
   }
 
-  async #conversion(
-    mode: Mode,
-    keep: number,
-  ): Promise<{ bytes: Uint8Array; sites: number; seconds: number }> {
+  async #conversion(mode: Mode, keep: number): Promise<{ bytes: Uint8Array; sites: number; time: FitTime }> {
     const { task, runtime } = this;
     const began = performance.now();
+    const cpuBefore = process.cpuUsage();
     const plan = await planParameters({
       placed: { model: task.model, folder: task.folder },
       mode,
@@ -99,13 +104,15 @@ class TaskBench {
     });
     const conversion = convert(task.model, { mode, parameters: ({ name }) => plan.parameters.get(name) });
     const seconds = (performance.now() - began) / 1000;
-    return { bytes: conversion.toBytes(), sites: conversion.replaced.length, seconds };
+    const { user, system } = process.cpuUsage(cpuBefore);
+    const time = { seconds, cpuSeconds: (user + system) / 1e6 };
+    return { bytes: conversion.toBytes(), sites: conversion.replaced.length, time };
   }
 
   async #converted(mode: Mode, keep: number): Promise<{ value: number; bytes: Uint8Array; sites: number }> {
-    const { bytes, sites, seconds } = await this.#conversion(mode, keep);
+    const { bytes, sites, time } = await this.#conversion(mode, keep);
     const score = await this.#score(bytes, this.task.scoreJudged);
-    this.#add(mode, keep, sites, score, seconds);
+    this.#add(mode, keep, sites, score, time);
     return { value: score.value, bytes, sites };
   }
 
@@ -118,7 +125,7 @@ class TaskBench {
     }
   }
 
-  #add(form: string, kept: number, sites: number, { value, decisions }: Score, fitSeconds: number): void {
+  #add(form: string, kept: number, sites: number, { value, decisions }: Score, time: FitTime): void {
     const differing = decisions.filter((decision, i) => decision !== this.#original!.decisions[i]).length;
     this.rows.push({
       task: this.task.name,
@@ -128,7 +135,8 @@ class TaskBench {
       value,
       differing,
       decisions: decisions.length,
-      fitSeconds,
+      fitSeconds: time.seconds,
+      fitCpuSeconds: time.cpuSeconds,
     });
   }
 }
@@ -152,9 +160,12 @@ for (const task of tasks) {
     short(Number(row.value.toPrecision(5))),
     `${row.differing} of ${row.decisions}`,
     row.fitSeconds > 0 ? row.fitSeconds.toFixed(1) : '',
+    row.fitSeconds > 0 ? row.fitCpuSeconds.toFixed(1) : '',
   ]);
   console.log(`\n${task.name}: fitted on ${task.fitted}, judged on ${task.judged}`);
-  console.log(table(['form', task.metric, 'decisions that differ', 'seconds'], cells, [1, 2, 3]));
+  console.log(
+    table(['form', task.metric, 'decisions that differ', 'seconds', 'of processor'], cells, [1, 2, 3, 4]),
+  );
   const reached = task.reached(result.original, result.calibrated);
   console.log(`goal for calibrated, ${task.goal}: ${reached ? 'reached' : 'missed'}`);
 }

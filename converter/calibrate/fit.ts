@@ -46,8 +46,14 @@ interface Normal {
   readonly gradient: Float64Array;
 }
 
-const MAX_ITERATIONS = 60;
-const CONVERGED = 1e-7;
+const MAX_ITERATIONS = 40;
+const CONVERGED = 1e-5;
+
+/**
+ * Share of the target's energy that one unit of distance from b = 0, t = 1, g = 1 costs. Towards b = -infinity sigmoid
+ * becomes an exponential and the error hardly changes, but weights of scores beyond the samples would know no bound.
+ */
+const PRIOR = 5e-5;
 
 /**
  * @param blocks rows of one head from all samples
@@ -57,7 +63,9 @@ export function fitHead(blocks: readonly HeadRows[], softcap: number, start: Hea
   const energy = blocks.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
   const relative = (loss: number): number => (energy > 0 ? Math.sqrt(loss / energy) : 0);
   let best = start;
-  let normal = normalEquations(blocks, softcap, best);
+  const at = (parameters: HeadParameters): Normal =>
+    withPrior(normalEquations(blocks, softcap, parameters), parameters, PRIOR * energy);
+  let normal = at(best);
   const startError = relative(normal.loss);
   let damping = 1e-3;
   let iterations = 0;
@@ -65,7 +73,7 @@ export function fitHead(blocks: readonly HeadRows[], softcap: number, start: Hea
     iterations++;
     const step = solve(normal, damping);
     const next = { bias: best.bias + step[0]!, scale: best.scale + step[1]!, gain: best.gain + step[2]! };
-    const tried = normalEquations(blocks, softcap, next);
+    const tried = at(next);
     if (tried.loss < normal.loss) {
       const settled = normal.loss - tried.loss < CONVERGED * normal.loss;
       best = next;
@@ -77,13 +85,23 @@ export function fitHead(blocks: readonly HeadRows[], softcap: number, start: Hea
       if (damping > 1e8) break;
     }
   }
-  return { ...best, error: relative(normal.loss), startError, iterations };
+  return { ...best, error: headError(blocks, softcap, best), startError, iterations };
 }
 
 /** |y - o| / |o| of parameters that were not fitted here. */
 export function headError(blocks: readonly HeadRows[], softcap: number, parameters: HeadParameters): number {
   const energy = blocks.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
   return energy > 0 ? Math.sqrt(normalEquations(blocks, softcap, parameters).loss / energy) : 0;
+}
+
+function withPrior({ loss, hessian, gradient }: Normal, parameters: HeadParameters, weight: number): Normal {
+  const distance = [parameters.bias, parameters.scale - 1, parameters.gain - 1] as const;
+  const diagonal = [0, 3, 5] as const;
+  distance.forEach((value, i) => {
+    hessian[diagonal[i]!]! += weight;
+    gradient[i]! += weight * value;
+  });
+  return { loss: loss + weight * distance.reduce((sum, value) => sum + value * value, 0), hessian, gradient };
 }
 
 function normalEquations(

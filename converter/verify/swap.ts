@@ -96,8 +96,9 @@ class SwapBuilder {
     if (headBias) logits = this.#perHead('Add', logits, headBias);
     const mode = String(attributes['bias_mode'] ?? 'none');
     if (mode !== 'none') logits = this.#node('Add', [logits, this.#negLog(mode)]);
-    let weights = this.#node('Sigmoid', [logits]);
-    if (attributes['normalize'] === 1) {
+    const normalize = attributes['normalize'] === 1;
+    let weights = normalize ? this.#preciseSigmoid(logits) : this.#node('Sigmoid', [logits]);
+    if (normalize) {
       const sum = this.#sumOverKeys(weights);
       weights = this.#node('Div', [weights, this.#node('Max', [sum, this.#scalar(this.#tiny())])]);
     }
@@ -105,6 +106,12 @@ class SwapBuilder {
     this.#rename(weights, site.values.weights!);
     result.set(activation, this.#nodes.splice(0));
     return result;
+  }
+
+  /** 1 / (1 + exp(-x)): runtimes clamp the argument of Sigmoid, and normalised weights need its far tail. */
+  #preciseSigmoid(logits: string): string {
+    const exponential = this.#node('Exp', [this.#node('Neg', [logits])]);
+    return this.#node('Reciprocal', [this.#node('Add', [exponential, this.#scalar(1)])]);
   }
 
   /** Smallest divisor: a row without any key gives 0, as the operator does. */

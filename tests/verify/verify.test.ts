@@ -1,0 +1,101 @@
+/** Verification passes right conversions of every mode and fails wrong ones. */
+import assert from 'node:assert/strict';
+import { convert, openModel, type Mode, type SiteParameters } from '../../converter/index.js';
+import { openRuntime, type Runtime } from '../../converter/verify/runtime.js';
+import type { Verification } from '../../converter/verify/verification.js';
+import { verify } from '../../converter/verify/verify.js';
+import { provenanceOf } from '../../converter/verify/provenance.js';
+import { attentionModel } from '../cli/small-models.js';
+
+describe('verification', function () {
+  this.timeout(60_000);
+  let runtime: Runtime;
+  before(async () => {
+    runtime = await openRuntime();
+  });
+
+  /** @param wrong what the converted model gets in place of `parameters` */
+  async function verified(
+    bytes: Uint8Array,
+    mode: Mode,
+    parameters: SiteParameters = {},
+    wrong: SiteParameters = parameters,
+  ): Promise<Verification> {
+    const original = { model: openModel(bytes), folder: '.' };
+    const right = convert(original.model, { mode, parameters: () => parameters });
+    const made = convert(original.model, { mode, parameters: () => wrong });
+    return verify(
+      {
+        original,
+        converted: { model: openModel(made.toBytes()), folder: '.' },
+        mode,
+        replaced: right.replaced,
+        parametersOf: () => parameters,
+      },
+      runtime,
+    );
+  }
+
+  const softmax = attentionModel({ layers: 2 });
+  const causal = attentionModel({ layers: 2, causal: true });
+  const sigmoid = attentionModel({ layers: 2, activation: 'Sigmoid' });
+  const fitted: SiteParameters = {
+    bias: 0.1,
+    biasMode: 'neg_log_total',
+    headBias: [0.5, -0.25],
+    headScale: [0.75, 1.5],
+    headGain: [1.25, 0.5],
+  };
+
+  const rights: readonly [string, Uint8Array, Mode, SiteParameters][] = [
+    ['fuse', sigmoid, 'fuse', {}],
+    ['faithful', softmax, 'faithful', {}],
+    ['faithful, causal', causal, 'faithful', {}],
+    ['paper', softmax, 'paper', {}],
+    ['paper, causal: counts what a row sees', causal, 'paper', {}],
+    ['calibrated, per head', softmax, 'calibrated', fitted],
+    ['calibrated, normalised', causal, 'calibrated', { normalize: true, bias: 0, headBias: [-20, -30] }],
+  ];
+  for (const [name, bytes, mode, parameters] of rights) {
+    it(`passes ${name}`, async () => {
+      const { passed, structure, sites, drift, verdict } = await verified(bytes, mode, parameters);
+      assert.equal(passed, true, verdict);
+      assert.equal(sites.length, 2);
+      const exact = mode === 'fuse' || mode === 'faithful';
+      for (const { maxRelative } of exact ? drift : structure)
+        assert.ok(maxRelative < 1e-5, String(maxRelative));
+      assert.equal(structure.length, exact ? 0 : 1);
+    });
+  }
+
+  const wrongs: readonly [string, Mode, SiteParameters, SiteParameters][] = [
+    ['a bias near the scores in faithful mode', 'faithful', {}, { bias: -2 }],
+    ['another bias', 'paper', {}, { biasMode: 'none', bias: -2 }],
+    ['heads in another order', 'calibrated', fitted, { ...fitted, headBias: [-0.25, 0.5] }],
+    ['a forgotten gain', 'calibrated', fitted, { ...fitted, headGain: [1, 1] }],
+    ['a forgotten temperature', 'calibrated', fitted, { ...fitted, headScale: [1, 1] }],
+  ];
+  for (const [name, mode, parameters, wrong] of wrongs) {
+    it(`fails ${name}`, async () => {
+      const { passed, verdict } = await verified(softmax, mode, parameters, wrong);
+      assert.equal(passed, false, verdict);
+      assert.match(verdict, /^verification failed/);
+    });
+  }
+
+  it('finds mode, sites and parameters in a converted file', () => {
+    const original = openModel(softmax);
+    const made = convert(original, { mode: 'calibrated', parameters: () => fitted });
+    const found = provenanceOf(original, openModel(made.toBytes()))!;
+    assert.equal(found.mode, 'calibrated');
+    assert.deepEqual(
+      found.replaced.map(({ output }) => output),
+      made.replaced.map(({ output }) => output),
+    );
+    const [parameters] = [...found.parameters.values()];
+    assert.deepEqual(parameters!.headScale, fitted.headScale);
+    assert.deepEqual(parameters!.headGain, fitted.headGain);
+    assert.equal(provenanceOf(openModel(attentionModel({ layers: 1 })), openModel(made.toBytes())), null);
+    assert.equal(provenanceOf(original, original), null);
+  });
+});
