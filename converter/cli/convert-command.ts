@@ -1,10 +1,10 @@
 /** `convert`: plans parameters, replaces attention, verifies the result and only then writes it. */
-import { copyFileSync, existsSync, statSync } from 'node:fs';
+import { copyFileSync, mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { planParameters, type Plan } from '../calibrate/plan.js';
 import type { Conversion, Mode } from '../conversion.js';
 import { convert, openModel, type Model } from '../index.js';
-import { writePieces } from '../onnx/file.js';
+import { externalDataPath, writePieces } from '../onnx/file.js';
 import { REASONS } from '../reasons.js';
 import type { ReportInput } from '../report/page.js';
 import { openRuntime, type Runtime } from '../verify/runtime.js';
@@ -217,8 +217,12 @@ function copyExternalData(
 ): void {
   if (!copy || sameFolder(file, output)) return;
   for (const location of externalLocations(model)) {
-    const from = path.join(folderOf(file), location);
-    if (existsSync(from)) copyFileSync(from, path.join(folderOf(output), location));
+    const from = externalDataPath(file, location);
+    // Null for what is not there or lies outside the model's folder: a model must not name files to copy at will.
+    if (from === null) continue;
+    const to = path.join(folderOf(output), location);
+    mkdirSync(path.dirname(to), { recursive: true });
+    copyFileSync(from, to);
   }
 }
 

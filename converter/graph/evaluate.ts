@@ -2,6 +2,7 @@
  * Values of small tensors, operator by operator: the arithmetic that models do on shapes and masks. One table keyed by
  * operator; an operator that is not here simply has no known value. Semantics follow the ONNX operator specification.
  */
+import { ModelFormatError } from '../onnx/error.js';
 import { DataType, elementCount } from '../onnx/tensor.js';
 import {
   axisAttribute,
@@ -10,6 +11,7 @@ import {
   type GraphNode,
   intAttribute,
   intsAttribute,
+  nodeLabel,
   permutation,
   textAttribute,
 } from './node.js';
@@ -224,6 +226,8 @@ function gather(x: NumericTensor, indices: NumericTensor, axis: number): Numeric
   return numeric(x.type, dims, data);
 }
 
+const MAX_PARTS = 1 << 16;
+
 /** Sizes of the parts of a Split. */
 export function splitSizes(
   node: GraphNode,
@@ -234,6 +238,12 @@ export function splitSizes(
   const sizes = given ? Array.from(given.data) : intsAttribute(node, 'split');
   if (sizes !== null && sizes.length > 0) return [...sizes];
   const count = intAttribute(node, 'num_outputs', parts);
+  if (!(count >= 1 && count <= MAX_PARTS)) {
+    throw new ModelFormatError(
+      `'${nodeLabel(node)}' splits into ${count} parts, allowed are 1 to ${MAX_PARTS}`,
+      node.span.start,
+    );
+  }
   const size = Math.ceil(dim / count);
   return Array.from({ length: count }, (_, i) => Math.max(0, Math.min(size, dim - i * size)));
 }

@@ -32,10 +32,20 @@ export interface ShapeContext {
 
 type ShapeRule = (context: ShapeContext) => readonly (Dims | null)[] | null;
 
+/** No runtime takes tensors of more dimensions; a shape tensor that asks for them is hostile. */
+const MAX_RANK = 64;
+
 export function inferShapes(context: ShapeContext): readonly (Dims | null)[] | null {
   const { node } = context;
   const rule = node.domain === '' ? RULES[node.opType] : CONTRIB_RULES[`${node.domain}:${node.opType}`];
-  return rule === undefined ? null : rule(context);
+  if (rule === undefined) return null;
+  return rule(context)?.map((dims) => (dims !== null && dims.length > MAX_RANK ? null : dims)) ?? null;
+}
+
+/** Dimensions of which only the number is known; `null` when even that is not, or is no rank of a tensor. */
+function openDims(context: ShapeContext, rank: number | undefined): Dims | null {
+  if (rank === undefined || !(rank >= 0 && rank <= MAX_RANK)) return null;
+  return Array.from({ length: rank }, () => context.fresh());
 }
 
 function broadcast(context: ShapeContext, shapes: readonly (Dims | null)[]): Dims | null {
@@ -341,7 +351,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     const target = context.value(1)?.data ?? intsAttribute(context.node, 'shape');
     if (!target) {
       const rank = context.dims(1)?.[0];
-      return [rank === undefined ? null : Array.from({ length: rank }, () => context.fresh())];
+      return [openDims(context, rank)];
     }
     if (x === null) return [Array.from(target, (dim) => (dim > 0 ? dim : context.fresh()))];
     const out = reshapeDims(x, target, intAttribute(context.node, 'allowzero', 0) === 1);
@@ -473,7 +483,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     const shape = context.value(0);
     if (shape !== null) return [Array.from(shape.data)];
     const rank = context.dims(0)?.[0];
-    return [rank === undefined ? null : Array.from({ length: rank }, () => context.fresh())];
+    return [openDims(context, rank)];
   },
   NonZero: (context) => {
     const x = context.dims(0);

@@ -37,7 +37,7 @@ describe('hostile bytes', function () {
       const fuzzer = new Fuzzer(target, globalThis.__blocks, 1);
       const corpus = inputs('corpus', name);
       assert.notEqual(corpus.length, 0, `tests/fuzz/corpus/${name} is empty`);
-      for (const { bytes } of corpus) await fuzzer.add(bytes);
+      for (const { bytes } of corpus.sort((a, b) => a.bytes.length - b.bytes.length)) await fuzzer.add(bytes);
       while (fuzzer.executions < corpus.length + runs) await fuzzer.step();
       assert.deepEqual(
         fuzzer.finds.map(({ what }) => what),

@@ -35,7 +35,7 @@ const { target, blocks } = await instrument(
   join(here, 'targets', `${name}.ts`),
   join(here, '../../.cache/fuzz'),
 );
-const watchdog = new Watchdog(join(here, 'finds', name, 'endless'), target.maxLength, 15_000);
+const watchdog = new Watchdog(join(here, 'finds', name, 'endless'), target.maxLength, 6000);
 const fuzzer = new Fuzzer(target, globalThis.__blocks, Number(values.seed), (input) => watchdog.watch(input));
 
 const folder = values.corpus ?? join(here, 'corpus', name);
