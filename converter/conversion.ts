@@ -19,6 +19,11 @@ export interface SiteParameters {
   readonly headBias?: readonly number[];
   readonly headScale?: readonly number[];
   readonly headGain?: readonly number[];
+  /**
+   * Subtract from the keys their mean over positions, so that the largest score of a row is never far below 0. Softmax does
+   * not see it. Left out where a past or a soft cap takes part.
+   */
+  readonly centreKeys?: boolean;
 }
 
 export interface ConvertOptions {

@@ -39,7 +39,7 @@ export function readContraction(node: GraphNode, knowledge: Knowledge): Contract
   });
   const [rankA, rankB] = ranks;
   if (rankA === undefined || rankB === undefined) return null;
-  if (node.opType === 'Einsum') return readEinsum(node, rankA, rankB);
+  if (node.opType === 'Einsum') return readEinsum(node, rankA, rankB, knowledge);
   if (rankA < 2 || rankB < 2) return null;
   const transA = intAttribute(node, 'transA', 0) === 1;
   const transB = intAttribute(node, 'transB', 0) === 1;
@@ -62,7 +62,7 @@ export function readContraction(node: GraphNode, knowledge: Knowledge): Contract
   };
 }
 
-function readEinsum(node: GraphNode, rankA: number, rankB: number): Contraction | null {
+function readEinsum(node: GraphNode, rankA: number, rankB: number, knowledge: Knowledge): Contraction | null {
   if (node.inputs.length !== 2) return null;
   const equation = parseEquation(textAttribute(node, 'equation', ''), [rankA, rankB]);
   if (equation === null) return null;
@@ -71,13 +71,23 @@ function readEinsum(node: GraphNode, rankA: number, rankB: number): Contraction 
   const distinct = (letters: readonly string[]): boolean => new Set(letters).size === letters.length;
   if (a === undefined || b === undefined || !distinct(a) || !distinct(b) || !distinct(output)) return null;
   const summed = [...new Set([...a, ...b])].filter((letter) => !output.includes(letter));
-  if (summed.length === 0 || summed.some((letter) => !a.includes(letter) || !b.includes(letter))) return null;
+  if (summed.length === 0) return null;
+  // An axis of size 1 may be summed away on its own.
+  const isSingle = (letters: readonly string[], operand: number, letter: string): boolean => {
+    const size = knowledge.sizes(node.graph, node.inputs[operand]!)?.[letters.indexOf(letter)];
+    return size !== undefined && isOne(size);
+  };
+  for (const letter of summed) {
+    if (!a.includes(letter) && !isSingle(b, 1, letter)) return null;
+    if (!b.includes(letter) && !isSingle(a, 0, letter)) return null;
+  }
   return { node, operands: [a, b], output, alpha: 1, addend: null };
 }
 
 /** The letters summed over. */
 export function summedLetters(contraction: Contraction): string[] {
-  return contraction.operands[0].filter((letter) => !contraction.output.includes(letter));
+  const [a, b] = contraction.operands;
+  return a.filter((letter) => b.includes(letter) && !contraction.output.includes(letter));
 }
 
 /**

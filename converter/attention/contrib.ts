@@ -355,11 +355,14 @@ function multiHeadParts(
   const { batch, rows, newKeys, channels, valueChannels } = axes;
   const type = knowledge.type(graph, node.inputs[0]!);
   const biasName = given(node, 3);
-  const split = (source: string, position: Axis, roles: readonly string[]): Link[] => {
+  const split = (source: string, roles: readonly string[]): Link[] => {
     const names = roles.map((role) => prelude.name(role));
     const ones = roles.map(() => 1);
     prelude.add((emitter) => emitter.split(source, 3, ones, names));
-    return names.map((name) => link(node, name, [batch, position, heads, [], channels], type));
+    return names.map((name, i) => {
+      const channel = roles[i] === 'value' ? valueChannels : channels;
+      return link(node, name, [batch, roles[i] === 'query' ? rows : newKeys, heads, [], channel], type);
+    });
   };
   const whole = (
     name: string,
@@ -379,14 +382,10 @@ function multiHeadParts(
   if (packed !== 'none') {
     if (biasName !== null) throw unsupported(node, 'adds a bias to packed operands');
     if (packed === 'qkv') {
-      const [query, key, value] = split(node.inputs[0]!, rows, ['query', 'key', 'value']) as [
-        Link,
-        Link,
-        Link,
-      ];
+      const [query, key, value] = split(node.inputs[0]!, ['query', 'key', 'value']) as [Link, Link, Link];
       return { query: [query], key: [key], value: [value] };
     }
-    const [key, value] = split(node.inputs[1]!, newKeys, ['key', 'value']) as [Link, Link];
+    const [key, value] = split(node.inputs[1]!, ['key', 'value']) as [Link, Link];
     return { query: whole(node.inputs[0]!, rows, channels, false, true), key: [key], value: [value] };
   }
   const isHeadsFirst = keyRank === 4;

@@ -68,10 +68,13 @@ export function replaceSite(
     'K',
     feedThrough(attachment.key, attachment, context, dimensions, scaleFactors.key, site, 'key'),
   );
+  const isSoftmax = spelled.anchor.kind === 'softmax';
+  if (isSoftmax && parameters.centreKeys && site.past === null && site.form.softcap === 0) {
+    inputs.set('K', centred(inputs.get('K')!, attachment.rank, emitter));
+  }
   const gains = splitGains(site);
   inputs.set('V', feedThrough(attachment.value, attachment, context, dimensions, gains.value, site, 'value'));
 
-  const isSoftmax = spelled.anchor.kind === 'softmax';
   const keepHiddenRows = isSoftmax && mode === 'faithful';
   const mask = emitMask(site, masks, knowledge, emitter, dimensions, context.masks, { keepHiddenRows });
   const maskInput = mask === null ? null : inType(mask, attachment.type, emitter);
@@ -141,6 +144,11 @@ export function replaceSite(
     if (output.casts) emitter.apply('Cast', [moved], { to: output.link.type }, output.link.name);
   };
   return { call, finish };
+}
+
+/** Keys less their mean over positions: every score of a row moves by the same number, which softmax does not see. */
+function centred(keys: string, rank: 3 | 4, emitter: Emitter): string {
+  return emitter.apply('Sub', [keys, emitter.reduce('ReduceMean', keys, rank - 2)]);
 }
 
 function softmaxAttributes(

@@ -1,0 +1,332 @@
+/** Attention that is one operator already, in the forms that ONNX and ONNX Runtime define: all compute the same afterwards. */
+import assert from 'node:assert/strict';
+import { checkModel } from '../../bench/converter/check.js';
+import type { Feeds, Sample } from '../../converter/data/tensor.js';
+import { inspect, openModel } from '../../converter/index.js';
+import { Random } from './generator/random.js';
+import { BOOL, FLOAT, INT32, INT64, ModelBuilder, type AttributeValue } from './model-builder.js';
+
+const random = new Random(11);
+
+interface Input {
+  readonly name: string;
+  readonly sample: Sample;
+}
+
+const floats = (name: string, dims: readonly number[], deviation = 1): Input => ({
+  name,
+  sample: {
+    type: 'float32',
+    dims,
+    data: Float32Array.from(
+      random.normals(
+        dims.reduce((a, b) => a * b, 1),
+        deviation,
+      ),
+    ),
+  },
+});
+const int32s = (name: string, dims: readonly number[], values: readonly number[]): Input => ({
+  name,
+  sample: { type: 'int32', dims, data: Int32Array.from(values) },
+});
+const flags = (name: string, dims: readonly number[], values: readonly number[]): Input => ({
+  name,
+  sample: { type: 'bool', dims, data: Uint8Array.from(values) },
+});
+
+const ELEMENT_TYPES = { float32: FLOAT, int32: INT32, int64: INT64, bool: BOOL } as const;
+
+interface Case {
+  readonly title: string;
+  readonly opType: string;
+  readonly domain?: string;
+  readonly opset?: number;
+  readonly inputs: readonly (Input | null)[];
+  readonly outputs?: readonly string[];
+  readonly attributes?: Readonly<Record<string, AttributeValue>>;
+}
+
+function build(entry: Case): { bytes: Uint8Array; feeds: Feeds } {
+  const b = new ModelBuilder(entry.opset ?? 23);
+  const feeds: Record<string, Sample> = {};
+  for (const input of entry.inputs) {
+    if (input === null) continue;
+    b.input(input.name, ELEMENT_TYPES[input.sample.type as keyof typeof ELEMENT_TYPES], input.sample.dims);
+    feeds[input.name] = input.sample;
+  }
+  const outputs = entry.outputs ?? ['y'];
+  b.node(
+    entry.opType,
+    entry.inputs.map((input) => input?.name ?? ''),
+    outputs,
+    entry.attributes ?? {},
+    entry.domain ?? '',
+  );
+  for (const output of outputs) if (output !== '') b.output(output);
+  return { bytes: b.toBytes(), feeds };
+}
+
+const [B, H, K, N, M, D] = [2, 4, 2, 5, 7, 8];
+const microsoft = { domain: 'com.microsoft', opset: 17 } as const;
+const some = (count: number): number[] =>
+  Array.from({ length: count }, (_, i) => (i % M === 0 || i % 3 > 0 ? 1 : 0));
+
+const CASES: readonly Case[] = [
+  {
+    title: 'Attention of rank 4',
+    opType: 'Attention',
+    inputs: [floats('q', [B, H, N, D]), floats('k', [B, H, M, D]), floats('v', [B, H, M, 6])],
+  },
+  {
+    title: 'Attention of rank 3 with shared key heads',
+    opType: 'Attention',
+    inputs: [floats('q', [B, N, H * D]), floats('k', [B, M, K * D]), floats('v', [B, M, K * 6])],
+    attributes: { q_num_heads: H, kv_num_heads: K },
+  },
+  {
+    title: 'Attention with a boolean mask and a soft cap',
+    opType: 'Attention',
+    inputs: [
+      floats('q', [B, H, N, D]),
+      floats('k', [B, K, M, D]),
+      floats('v', [B, K, M, D]),
+      flags('mask', [N, M], some(N * M)),
+    ],
+    attributes: { softcap: { float: 3 } },
+  },
+  {
+    title: 'Attention with a number mask and its own scale',
+    opType: 'Attention',
+    inputs: [
+      floats('q', [B, H, N, D]),
+      floats('k', [B, H, M, D]),
+      floats('v', [B, H, M, D]),
+      floats('mask', [B, 1, N, M]),
+    ],
+    attributes: { scale: { float: 0.3 } },
+  },
+  {
+    title: 'causal Attention with a past',
+    opType: 'Attention',
+    inputs: [
+      floats('q', [B, H, N, D]),
+      floats('k', [B, K, N, D]),
+      floats('v', [B, K, N, D]),
+      null,
+      floats('pk', [B, K, 3, D]),
+      floats('pv', [B, K, 3, D]),
+    ],
+    outputs: ['y', 'present_key', 'present_value'],
+    attributes: { is_causal: 1 },
+  },
+  {
+    title: 'causal Attention of opset 25',
+    opType: 'Attention',
+    opset: 25,
+    inputs: [floats('q', [B, H, N, D]), floats('k', [B, H, N, D]), floats('v', [B, H, N, D])],
+    attributes: { is_causal: 1 },
+  },
+  {
+    title: 'Attention of opset 24 with key counts',
+    opType: 'Attention',
+    opset: 24,
+    inputs: [
+      floats('q', [B, H, N, D]),
+      floats('k', [B, H, M, D]),
+      floats('v', [B, H, M, D]),
+      null,
+      null,
+      null,
+      { name: 'nonpad', sample: { type: 'int64', dims: [B], data: BigInt64Array.of(6n, 7n) } },
+    ],
+  },
+  {
+    title: 'contrib Attention with a mask of 0 and 1',
+    ...microsoft,
+    opType: 'Attention',
+    inputs: [
+      floats('x', [B, M, 16]),
+      floats('w', [16, 96], 0.25),
+      floats('bias', [96]),
+      int32s('mask', [B, M], some(B * M)),
+    ],
+    attributes: { num_heads: H },
+  },
+  {
+    title: 'contrib Attention with key lengths',
+    ...microsoft,
+    opType: 'Attention',
+    inputs: [
+      floats('x', [B, M, 16]),
+      floats('w', [16, 96], 0.25),
+      floats('bias', [96]),
+      int32s('mask', [B], [4, 7]),
+    ],
+    attributes: { num_heads: H },
+  },
+  {
+    title: 'one-directional contrib Attention with a past',
+    ...microsoft,
+    opType: 'Attention',
+    inputs: [
+      floats('x', [B, N, 16]),
+      floats('w', [16, 96], 0.25),
+      floats('bias', [96]),
+      null,
+      floats('past', [2, B, H, 3, 8]),
+    ],
+    outputs: ['y', 'present'],
+    attributes: { num_heads: H, unidirectional: 1 },
+  },
+  {
+    title: 'MultiHeadAttention with biases and a padding mask',
+    ...microsoft,
+    opType: 'MultiHeadAttention',
+    inputs: [
+      floats('q', [B, N, H * D]),
+      floats('k', [B, M, H * D]),
+      floats('v', [B, M, H * D]),
+      floats('bias', [3 * H * D]),
+      int32s('mask', [B, M], some(B * M)),
+    ],
+    attributes: { num_heads: H },
+  },
+  {
+    title: 'MultiHeadAttention over cached keys with an attention bias',
+    ...microsoft,
+    opType: 'MultiHeadAttention',
+    inputs: [
+      floats('q', [B, N, H * D]),
+      floats('k', [B, H, M, D]),
+      floats('v', [B, H, M, D]),
+      null,
+      null,
+      floats('bias', [1, H, N, M]),
+    ],
+    attributes: { num_heads: H },
+  },
+  {
+    title: 'MultiHeadAttention with a past',
+    ...microsoft,
+    opType: 'MultiHeadAttention',
+    inputs: [
+      floats('q', [B, N, H * D]),
+      floats('k', [B, N, H * D]),
+      floats('v', [B, N, H * D]),
+      null,
+      null,
+      null,
+      floats('pk', [B, H, 3, D]),
+      floats('pv', [B, H, 3, D]),
+    ],
+    outputs: ['y', 'present_key', 'present_value'],
+    attributes: { num_heads: H, unidirectional: 1 },
+  },
+  {
+    title: 'packed MultiHeadAttention',
+    ...microsoft,
+    opType: 'MultiHeadAttention',
+    inputs: [floats('qkv', [B, N, H, 3, D])],
+    attributes: { num_heads: H },
+  },
+  {
+    title: 'GroupQueryAttention with a past',
+    ...microsoft,
+    opType: 'GroupQueryAttention',
+    inputs: [
+      floats('q', [B, 1, H * D]),
+      floats('k', [B, 1, K * D]),
+      floats('v', [B, 1, K * D]),
+      floats('pk', [B, K, 3, D]),
+      floats('pv', [B, K, 3, D]),
+      int32s('seqlens', [B], [3, 3]),
+      int32s('total', [], [4]),
+    ],
+    outputs: ['y', 'present_key', 'present_value'],
+    attributes: { num_heads: H, kv_num_heads: K },
+  },
+  {
+    title: 'GroupQueryAttention of a prompt with a local window',
+    ...microsoft,
+    opType: 'GroupQueryAttention',
+    inputs: [
+      floats('q', [1, 9, H * D]),
+      floats('k', [1, 9, K * D]),
+      floats('v', [1, 9, K * D]),
+      null,
+      null,
+      int32s('seqlens', [1], [8]),
+      int32s('total', [], [9]),
+    ],
+    outputs: ['y', 'present_key', 'present_value'],
+    attributes: { num_heads: H, kv_num_heads: K, local_window_size: 3 },
+  },
+  {
+    title: 'packed GroupQueryAttention with rotary positions',
+    ...microsoft,
+    opType: 'GroupQueryAttention',
+    inputs: [
+      floats('qkv', [1, 1, (H + 2 * K) * 16]),
+      null,
+      null,
+      floats('pk', [1, K, 3, 16]),
+      floats('pv', [1, K, 3, 16]),
+      int32s('seqlens', [1], [3]),
+      int32s('total', [], [4]),
+      floats('cos', [16, 8]),
+      floats('sin', [16, 8]),
+    ],
+    outputs: ['y', 'present_key', 'present_value'],
+    attributes: { num_heads: H, kv_num_heads: K, do_rotary: 1 },
+  },
+];
+
+describe('converter on fused attention operators', () => {
+  for (const entry of CASES) {
+    it(`keeps ${entry.title}`, async () => {
+      const { bytes, feeds } = build(entry);
+      const outcome = await checkModel(bytes, [feeds], { mode: 'faithful' });
+      assert.equal(outcome.failure, null);
+      assert.deepEqual(outcome.refused, []);
+      assert.equal(outcome.replaced, 1);
+      assert.ok(outcome.error !== null && outcome.error < 1e-4, `error ${outcome.error}`);
+    });
+  }
+
+  it('reads PackedMultiHeadAttention as one list of tokens with a mask per sequence', () => {
+    const { bytes } = build({
+      title: '',
+      ...microsoft,
+      opType: 'PackedMultiHeadAttention',
+      inputs: [
+        floats('q', [9, H * D]),
+        floats('k', [9, H * D]),
+        floats('v', [9, H * D]),
+        null,
+        int32s('offset', [2, 5], some(10)),
+        int32s('bounds', [3], [0, 4, 9]),
+      ],
+      attributes: { num_heads: H },
+    });
+    const [site] = inspect(openModel(bytes)).sites;
+    assert.equal(site?.kind, 'fused');
+    assert.equal(site.replaceable, true);
+    assert.equal(site.heads, H);
+  });
+
+  it('refuses sinks, quantised caches and scores as output, each with its reason', () => {
+    const base = CASES.find(({ title }) => title === 'GroupQueryAttention with a past')!;
+    const reason = (entry: Case): string | null | undefined =>
+      inspect(openModel(build(entry).bytes)).sites[0]?.reason;
+    assert.equal(
+      reason({ ...base, attributes: { ...base.attributes, smooth_softmax: 1 } }),
+      'attention-sink',
+    );
+    assert.equal(
+      reason({ ...base, attributes: { ...base.attributes, k_quant_type: 'PER_TENSOR' } }),
+      'quantized',
+    );
+    assert.equal(reason({ ...CASES[0]!, outputs: ['y', '', '', 'scores'] }), 'unsupported-outputs');
+  });
+});
