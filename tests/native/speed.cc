@@ -8,12 +8,26 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <new>
 #include <vector>
 
 #include "op/native/cpu/attention.h"
 #include "tests/native/thread_pool.h"
 
 namespace {
+
+/// ONNX Runtime aligns its tensors so.
+template <class T>
+struct CacheLineAllocator {
+  using value_type = T;
+  T* allocate(size_t count) {
+    return static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{64}));
+  }
+  void deallocate(T* memory, size_t) { ::operator delete (memory, std::align_val_t{64}); }
+  bool operator==(const CacheLineAllocator&) const { return true; }
+  bool operator!=(const CacheLineAllocator&) const { return false; }
+};
+using Bytes = std::vector<char, CacheLineAllocator<char>>;
 
 double Seconds(clockid_t clock) {
   timespec now;
@@ -52,7 +66,7 @@ int main(int argc, char** argv) {
   const size_t bytes = p.type == SA_FLOAT ? 4 : 2;
   const auto tensor = [&](int64_t heads, int64_t rows) {
     const auto count = static_cast<size_t>(p.batch * heads * rows * p.head_size);
-    std::vector<char> data(count * bytes);
+    Bytes data(count * bytes);
     for (size_t i = 0; i < count; ++i) {
       const float value = static_cast<float>(std::rand()) / static_cast<float>(RAND_MAX) - 0.5f;
       uint32_t bits;
@@ -63,9 +77,9 @@ int main(int argc, char** argv) {
     }
     return data;
   };
-  const std::vector<char> q = tensor(p.query_heads, p.query_length), k = tensor(p.kv_heads, p.key_length),
-                          v = tensor(p.kv_heads, p.key_length);
-  std::vector<char> y(q.size());
+  const Bytes q = tensor(p.query_heads, p.query_length), k = tensor(p.kv_heads, p.key_length),
+              v = tensor(p.kv_heads, p.key_length);
+  Bytes y(q.size());
   p.q = q.data();
   p.k = k.data();
   p.v = v.data();

@@ -133,6 +133,16 @@ int64_t RowsPerBlock(int64_t heads, int64_t rows, int64_t most, const Kernels& k
   return best;
 }
 
+/// V rows are read once for every register tile of rows. Where vectors straddle cache lines, or all rows fall
+/// into the same cache sets, a copy pays from the third panel on.
+bool ValuesReadBadly(const SaProblem& p, const Kernels& kernels, const Division& d) {
+  constexpr int64_t kPageBytes = 4096;
+  if (p.present_value || d.rows_per_block <= 2 * kernels.panel_rows) return false;
+  const auto row_bytes = static_cast<uint64_t>(p.v_strides.row) * sizeof(float);
+  const uint64_t vector_bytes = static_cast<uint64_t>(kernels.lanes) * sizeof(float);
+  return (reinterpret_cast<uintptr_t>(p.v) | row_bytes) % vector_bytes != 0 || row_bytes % kPageBytes == 0;
+}
+
 Division Divide(const SaProblem& p, const Kernels& kernels, int64_t threads) {
   Division d{};
   d.decode = p.query_length <= kDecodeLength;
@@ -158,7 +168,8 @@ Division Divide(const SaProblem& p, const Kernels& kernels, int64_t threads) {
   d.blocking.rows = d.rows_per_block;
   d.blocking.keys = Max(32, Min(256, kBytesPerKeyBlock / Max(1, key_bytes) / 32 * 32));
   d.blocking.copy_k = p.type != SA_FLOAT;
-  d.blocking.copy_v = p.type != SA_FLOAT || p.value_head_size % kernels.lanes != 0;
+  d.blocking.copy_v =
+      p.type != SA_FLOAT || p.value_head_size % kernels.lanes != 0 || ValuesReadBadly(p, kernels, d);
   return d;
 }
 
