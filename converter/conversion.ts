@@ -20,10 +20,10 @@ export interface SiteParameters {
   readonly headScale?: readonly number[];
   readonly headGain?: readonly number[];
   /**
-   * Subtract from the keys their mean over positions, so that the largest score of a row is never far below 0. Softmax does
-   * not see it. Left out where a past or a soft cap takes part.
+   * Move all scores of a row by one number, so that their mean over the keys of the row is 0 and the largest is never far
+   * below. Softmax does not see it. Left out where a past, padding or a soft cap takes part.
    */
-  readonly centreKeys?: boolean;
+  readonly centreScores?: boolean;
 }
 
 export interface ConvertOptions {

@@ -48,8 +48,9 @@ interface Emitted {
  * Converts a model.
  * @throws ModelFormatError when the model breaks off or contradicts itself
  */
-export function convert(model: Model, options: ConvertOptions): Conversion {
-  const analysis = analyse(model);
+export function convert(original: Model, options: ConvertOptions): Conversion {
+  const analysis = analyse(original);
+  const { model } = analysis;
   const { inspection, sources } = describe(analysis);
   const chosen: Chosen[] = [];
   const refused: Refusal[] = [];
@@ -104,7 +105,7 @@ export function convert(model: Model, options: ConvertOptions): Conversion {
     constants,
     (prefix) => new Emitter(names, constants, prefix, opset),
   );
-  const { functions, missing } = portableFunction(emitted, options, isComplete, opset);
+  const { functions, missing } = portableFunction(model, emitted, options, isComplete);
   const isChanged = emitted.length > 0;
   const pieces = isChanged
     ? modelPieces(model, {
@@ -112,17 +113,19 @@ export function convert(model: Model, options: ConvertOptions): Conversion {
         irVersion: Math.max(model.irVersion, functions.length > 0 ? FUNCTION_IR_VERSION : 0),
         opsets: new Map(model.opsets.has(DOMAIN) ? [] : [[DOMAIN, SINCE_VERSION]]),
         functions,
+        droppedDomain: DOMAIN,
         metadata: [encodePair('ort.sigmoid.converted', `${emitted.length} sites, mode ${options.mode}`)],
       })
-    : [{ start: 0, end: model.source.size }];
+    : [{ start: 0, end: original.source.size }];
+  const { source } = isChanged ? model : original;
   return {
     inspection,
     replaced: emitted.map((entry) => replacementOf(entry, removed)),
     refused,
     portableFormMissing: missing,
     size: piecesSize(pieces),
-    pieces: () => pieceBytes(model.source, pieces),
-    toBytes: () => concatenate([...pieceBytes(model.source, pieces)]),
+    pieces: () => pieceBytes(source, pieces),
+    toBytes: () => concatenate([...pieceBytes(source, pieces)]),
   };
 }
 
@@ -192,20 +195,23 @@ interface Portable {
 }
 
 function portableFunction(
+  model: Model,
   emitted: readonly Emitted[],
   options: ConvertOptions,
   isComplete: boolean,
-  opset: number,
 ): Portable {
   if (emitted.length === 0) return { functions: [], missing: null };
   if (options.withoutFunction === true) return { functions: [], missing: 'the caller asked for none.' };
+  if (model.functions.some(({ domain }) => domain === DOMAIN)) {
+    return { functions: [], missing: 'the model held a function for the nodes it had before.' };
+  }
   if (!isComplete) {
     return { functions: [], missing: 'the nodes differ in optional inputs that have no neutral value.' };
   }
   try {
     const message = functionFor(
       emitted.map(({ call }) => functionUse(call)),
-      opset,
+      model.opsets.get('') ?? 0,
     );
     return { functions: [proto.onnx.FunctionProto.encode(message).finish()], missing: null };
   } catch (error) {

@@ -5,10 +5,12 @@
 import type { Graph } from '../graph/graph.js';
 import { Knowledge } from '../graph/knowledge.js';
 import { isOp, nodeLabel, type GraphNode } from '../graph/node.js';
+import { inlineFunctions } from '../onnx/inline.js';
 import type { Model } from '../onnx/model.js';
 import type { ReasonCode } from '../reasons.js';
 import type { PassedOver } from '../site.js';
 import { findAnchors, type Anchor } from './anchors.js';
+import { isContraction } from './contraction.js';
 import { derive, shapeReaders, type Derived } from './derive.js';
 import { Refused } from './form.js';
 import { findFused, fusedAnchor, fusedReader } from './fused.js';
@@ -37,6 +39,7 @@ export interface RefusedSite {
 }
 
 export interface Analysis {
+  /** The model with calls of functions expanded that may hold attention. */
   readonly model: Model;
   readonly knowledge: Knowledge;
   readonly spelled: readonly SpelledSite[];
@@ -44,7 +47,8 @@ export interface Analysis {
   readonly passedOver: readonly PassedOver[];
 }
 
-export function analyse(model: Model): Analysis {
+export function analyse(original: Model): Analysis {
+  const model = inlineFunctions(original);
   const knowledge = new Knowledge(model);
   const spelled: SpelledSite[] = [];
   const refused: RefusedSite[] = [];
@@ -105,6 +109,11 @@ function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSit
   });
   const weights = findWeightPath(anchor.graph, anchor.weights, knowledge);
   const search = findScorePaths(anchor.graph, anchor.scores, knowledge);
+  if (anchor.kind === 'softmax' && anchor.normalised === null && weights !== null) {
+    return refuse('shape-unknown', `the shape of the scores '${anchor.scores}' cannot be inferred`, [
+      anchor.node,
+    ]);
+  }
   if (search.paths.length === 0) {
     const sink = search.ends.find((node) => isOp(node, 'Concat'));
     if (sink !== undefined && concatenatesScores(sink, knowledge)) {
@@ -112,6 +121,14 @@ function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSit
         sink,
         anchor.node,
       ]);
+    }
+    const open = search.ends.find((node) => isContraction(node) && hasUnknownShape(node, knowledge));
+    if (open !== undefined) {
+      return refuse(
+        'shape-unknown',
+        `the shapes of the operands of '${nodeLabel(open)}' cannot be inferred`,
+        [open, anchor.node],
+      );
     }
     return refuse('no-score-product', `the scores '${anchor.scores}' come from no matrix product`, [
       anchor.node,
@@ -148,6 +165,10 @@ function readFused(node: GraphNode, knowledge: Knowledge): SpelledSite | Refused
     const { code, detail, nodes } = error;
     return { anchor: fusedAnchor(node), reason: code, detail, nodes, site: null, isFused: true };
   }
+}
+
+function hasUnknownShape(node: GraphNode, knowledge: Knowledge): boolean {
+  return node.inputs.slice(0, 2).some((name) => knowledge.sizes(node.graph, name) === null);
 }
 
 /** Concat of scores with something else along the keys, for a softmax over both. */

@@ -92,7 +92,6 @@ function softmaxAxes(node: GraphNode, knowledge: Knowledge): number[] | null {
 
 function softmaxNode(node: GraphNode, knowledge: Knowledge, addend: string | null): Anchor | null {
   const normalised = softmaxAxes(node, knowledge);
-  if (normalised === null) return null;
   return { ...anchorOf(node, 'softmax', node.inputs[0]!), normalised, addend };
 }
 

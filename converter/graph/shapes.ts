@@ -538,6 +538,7 @@ function agreeOnLength(context: ShapeContext, input: number, length: number, ran
 }
 
 const CONTRIB_RULES: Readonly<Record<string, ShapeRule>> = {
+  'ort.sigmoid:SigmoidAttention': (context) => RULES['Attention']!(context)?.slice(0, 3) ?? null,
   'com.microsoft:FusedMatMul': (context) => [
     matMulDims(
       context,

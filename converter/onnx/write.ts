@@ -28,6 +28,8 @@ export interface ModelEdit {
   readonly opsets: ReadonlyMap<string, number>;
   /** Encoded FunctionProtos to add. */
   readonly functions: readonly Uint8Array[];
+  /** Functions of this domain are left out. */
+  readonly droppedDomain?: string;
   /** Encoded StringStringEntryProtos to add. */
   readonly metadata: readonly Uint8Array[];
 }
@@ -49,6 +51,7 @@ export function modelPieces(model: Model, edit: ModelEdit): Piece[] {
       out.addMessage(MODEL.graph, graphPieces(model.graph, edit.graphs));
     } else if (field.field === MODEL.functions) {
       const owner = model.functions.find((entry) => entry.fieldStart === field.fieldStart);
+      if (owner !== undefined && owner.domain === edit.droppedDomain) continue;
       if (owner !== undefined && isTouched(owner.body, edit.graphs))
         out.addMessage(MODEL.functions, functionPieces(owner, edit));
       else out.add({ start: field.fieldStart, end: field.span.end });

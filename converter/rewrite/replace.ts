@@ -13,6 +13,7 @@ import { intAttribute, type GraphNode } from '../graph/node.js';
 import { DataType } from '../onnx/tensor.js';
 import { attach, type Attachment, type Feed } from './attach.js';
 import type { Emitter } from './emitter.js';
+import { causalCentre, centredKeys } from './centre.js';
 import { emitMask, type MaskCache, type MaskTensor } from './mask-tensor.js';
 import { Dimensions, planRelayout } from './relayout.js';
 
@@ -69,17 +70,27 @@ export function replaceSite(
     feedThrough(attachment.key, attachment, context, dimensions, scaleFactors.key, site, 'key'),
   );
   const isSoftmax = spelled.anchor.kind === 'softmax';
-  if (isSoftmax && parameters.centreKeys && site.past === null && site.form.softcap === 0) {
-    inputs.set('K', centred(inputs.get('K')!, attachment.rank, emitter));
-  }
+  const centres =
+    isSoftmax &&
+    parameters.centreScores === true &&
+    site.past === null &&
+    site.nonpad === null &&
+    site.form.softcap === 0;
+  if (centres && !masks.isCausal) inputs.set('K', centredKeys(inputs.get('K')!, attachment.rank, emitter));
   const gains = splitGains(site);
   inputs.set('V', feedThrough(attachment.value, attachment, context, dimensions, gains.value, site, 'value'));
 
   const keepHiddenRows = isSoftmax && mode === 'faithful';
   const mask = emitMask(site, masks, knowledge, emitter, dimensions, context.masks, { keepHiddenRows });
-  const maskInput = mask === null ? null : inType(mask, attachment.type, emitter);
-  if (maskInput !== null) inputs.set('attn_mask', maskInput.name);
+  let maskInput = mask === null ? null : inType(mask, attachment.type, emitter);
   const heads = fixedProduct(site.heads);
+  const kvHeads = fixedProduct(attachment.kvHeads);
+  if (centres && masks.isCausal && heads !== null && kvHeads !== null && scaleFactors.heads === null) {
+    const centre = { rank: attachment.rank, heads, kvHeads, type: attachment.type, scale: factor };
+    const moved = causalCentre({ ...centre, query: inputs.get('Q')!, key: inputs.get('K')! }, emitter);
+    maskInput = withMask(moved, maskInput, attachment.type, emitter);
+  }
+  if (maskInput !== null) inputs.set('attn_mask', maskInput.name);
   const perHead = (values: readonly number[]): string => emitter.vector(values);
   const headBias = isSoftmax ? parameters.headBias : masks.headBias;
   if (headBias) inputs.set('head_bias', perHead(headBias));
@@ -106,9 +117,7 @@ export function replaceSite(
     ...(isSoftmax
       ? softmaxAttributes(mode, parameters, masks.isCausal || masks.left >= 0 || masks.right >= 0)
       : {}),
-    ...(attachment.rank === 3
-      ? { q_num_heads: heads!, kv_num_heads: fixedProduct(attachment.kvHeads)! }
-      : {}),
+    ...(attachment.rank === 3 ? { q_num_heads: heads!, kv_num_heads: kvHeads! } : {}),
   };
   const { output } = attachment;
   const isDirect =
@@ -146,11 +155,6 @@ export function replaceSite(
   return { call, finish };
 }
 
-/** Keys less their mean over positions: every score of a row moves by the same number, which softmax does not see. */
-function centred(keys: string, rank: 3 | 4, emitter: Emitter): string {
-  return emitter.apply('Sub', [keys, emitter.reduce('ReduceMean', keys, rank - 2)]);
-}
-
 function softmaxAttributes(
   mode: Mode,
   parameters: SiteParameters,
@@ -175,6 +179,17 @@ function inType(mask: MaskTensor, type: number, emitter: Emitter): MaskTensor {
   if (mask.dataType === DataType.bool || mask.dataType === DataType.float || mask.dataType === type)
     return mask;
   return { name: emitter.apply('Cast', [mask.name], { to: DataType.float }), dataType: DataType.float };
+}
+
+/** The number that moves each row, together with the mask that the site has anyway. */
+function withMask(moved: string, mask: MaskTensor | null, type: number, emitter: Emitter): MaskTensor {
+  if (mask === null) return { name: moved, dataType: type };
+  if (mask.dataType === DataType.bool) {
+    const hidden = emitter.scalar(type, -Infinity);
+    return { name: emitter.apply('Where', [mask.name, moved, hidden]), dataType: type };
+  }
+  const alike = mask.dataType === type ? moved : emitter.apply('Cast', [moved], { to: mask.dataType });
+  return { name: emitter.apply('Add', [mask.name, alike]), dataType: mask.dataType };
 }
 
 interface ScaleSplit {
