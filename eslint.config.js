@@ -1,7 +1,7 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['build/', 'dist/', '.cache/', 'node_modules/', 'examples/*/out/'] },
+  { ignores: ['build/', 'dist/', 'prebuilds/', '.cache/', 'node_modules/', 'examples/*/out/'] },
   ...tseslint.configs.strict,
   {
     rules: {

@@ -6,6 +6,7 @@ import { convertCommand, type ConvertCommandOptions } from './convert-command.js
 import { EXIT, Failure, runtimeErrorText, type ExitCode } from './failure.js';
 import { inspectCommand, type InspectOptions } from './inspect-command.js';
 import { libraryCommand } from './library-command.js';
+import { tritonCommand, type TritonOptions } from './triton-command.js';
 import { verifyCommand, type VerifyOptions } from './verify-command.js';
 
 const MODES = ['fuse', 'faithful', 'calibrated', 'paper'] as const;
@@ -95,6 +96,28 @@ export async function run(argv: readonly string[]): Promise<ExitCode> {
     .addOption(seed())
     .addOption(json())
     .action(async (files: string[], options: VerifyOptions) => benchCommand(files, options));
+
+  program
+    .command('export-triton')
+    .description('write a model repository for Triton Inference Server')
+    .argument('<model>', 'an ONNX file')
+    .requiredOption('-o, --output <folder>', 'the repository; other models in it stay')
+    .option('--name <name>', "the model's name in the repository")
+    .addOption(new Option('--device <device>', 'what runs it').choices(['cpu', 'cuda']).default('cpu'))
+    .addOption(new Option('--instances <n>', 'copies that serve at a time').default(1).argParser(wholeNumber))
+    .addOption(
+      new Option('--max-batch-size <n>', 'largest batch of requests; 0: none')
+        .default(0)
+        .argParser(wholeNumber),
+    )
+    .addOption(
+      new Option('--queue-delay <us>', 'how long a request waits for others')
+        .default(100)
+        .argParser(wholeNumber),
+    )
+    .option('--served-from <path>', "the repository's path on the server", '/models')
+    .addOption(json())
+    .action((file: string, options: TritonOptions) => tritonCommand(file, options));
 
   program
     .command('library')
