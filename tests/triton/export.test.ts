@@ -101,6 +101,6 @@ describe('export-triton', () => {
 
   it('is checked by a schema that finds mistakes', () => {
     const wrong = ['max_batch: 1', 'max_batch_size: "1"', 'name: "a" name: "b"', 'input { dims: [ x ] }'];
-    for (const text of wrong) assert.throws(() => parseConfig(text, schema), undefined, text);
+    for (const text of wrong) assert.throws(() => parseConfig(text, schema), Error, text);
   });
 });
