@@ -10,8 +10,8 @@ import { convert } from '../index.js';
 import type { PlacedModel } from '../verify/verify.js';
 import type { Runtime } from '../verify/runtime.js';
 import { collected, isVisible, openCollector } from './collect.js';
-import { fitHead, headError, type HeadFit } from './fit.js';
-import { RowStore } from './head-rows.js';
+import { fitHead, headError, type HeadFit, type HeadRows } from './fit.js';
+import { centredRows, RowStore } from './head-rows.js';
 
 export interface SiteFit {
   readonly site: string;
@@ -20,6 +20,8 @@ export interface SiteFit {
   /** |y - o| / |o| over all heads: after fitting, and with the paper's b = -log n. */
   readonly error: number;
   readonly paperError: number;
+  /** The mean of each row's scores is subtracted first. */
+  readonly centred: boolean;
   /** Left in faithful mode. */
   readonly kept: boolean;
 }
@@ -39,6 +41,9 @@ export interface Calibration {
   readonly parameters: ReadonlyMap<string, SiteParameters>;
   readonly sites: readonly SiteFit[];
 }
+
+/** Centring costs two small nodes, so it has to lower the error by a tenth. */
+const WORTH_CENTRING = 0.9;
 
 const UNFITTED = { bias: 0, scale: 1, gain: 1 } as const;
 
@@ -99,6 +104,8 @@ interface GatheredRows {
   readonly store: RowStore;
   readonly biasMode: Attributes['bias_mode'];
   readonly softcap: number;
+  /** Scores can be centred by their keys: every row sees all of them. */
+  readonly canCentre: boolean;
 }
 
 async function gather(
@@ -114,7 +121,9 @@ async function gather(
   const rows = replaced.map((replacement, index) => {
     const biasMode = biasModeOf(replacement);
     const softcap = Number(replacement.attributes['softcap'] ?? 0);
-    return { store: new RowStore(biasMode, new RandomNumbers(seed + index)), biasMode, softcap };
+    const withPast = replacement.site.cache || 'past_key' in replacement.inputs;
+    const canCentre = biasMode === 'neg_log_total' && softcap === 0 && !withPast;
+    return { store: new RowStore(biasMode, new RandomNumbers(seed + index)), biasMode, softcap, canCentre };
   });
   const collector = await openCollector(conversion.toBytes(), placed.model, placed.folder, replaced, runtime);
   try {
@@ -139,29 +148,46 @@ export function biasModeOf({ attributes, inputs }: Replacement): NonNullable<Att
 function fitSite(
   site: string,
   depth: number,
-  { store, softcap, biasMode }: GatheredRows,
+  rows: GatheredRows,
 ): { fit: SiteFit; biasMode: Attributes['bias_mode'] } {
+  const blocks = Array.from({ length: rows.store.heads }, (_, head) => rows.store.head(head));
+  const plain = fitHeads(blocks, rows.softcap);
+  const centred = rows.canCentre
+    ? fitHeads(
+        blocks.map((own) => own.map(centredRows)),
+        rows.softcap,
+      )
+    : plain;
+  const isCentred = centred.error < WORTH_CENTRING * plain.error;
+  const { heads, error } = isCentred ? centred : plain;
+  const fit = { site, depth, heads, error, paperError: plain.paperError, centred: isCentred, kept: false };
+  return { fit, biasMode: rows.biasMode };
+}
+
+interface HeadFits {
+  readonly heads: readonly HeadFit[];
+  readonly error: number;
+  readonly paperError: number;
+}
+
+function fitHeads(blocks: readonly (readonly HeadRows[])[], softcap: number): HeadFits {
   const heads: HeadFit[] = [];
   let energy = 0;
   let loss = 0;
   let paperLoss = 0;
-  for (let h = 0; h < store.heads; h++) {
-    const blocks = store.head(h);
-    const fit = fitHead(blocks, softcap, UNFITTED);
+  for (const own of blocks) {
+    const fit = fitHead(own, softcap, UNFITTED);
     heads.push(fit);
-    const own = blocks.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
-    energy += own;
-    loss += own * fit.error ** 2;
-    paperLoss += own * headError(blocks, softcap, UNFITTED) ** 2;
+    const size = own.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
+    energy += size;
+    loss += size * fit.error ** 2;
+    paperLoss += size * headError(own, softcap, UNFITTED) ** 2;
   }
   const relative = (value: number): number => (energy > 0 ? Math.sqrt(value / energy) : 0);
-  return {
-    fit: { site, depth, heads, error: relative(loss), paperError: relative(paperLoss), kept: false },
-    biasMode,
-  };
+  return { heads, error: relative(loss), paperError: relative(paperLoss) };
 }
 
-function siteParameters({ heads }: SiteFit, biasMode: Attributes['bias_mode']): SiteParameters {
+function siteParameters({ heads, centred }: SiteFit, biasMode: Attributes['bias_mode']): SiteParameters {
   return {
     normalize: false,
     bias: 0,
@@ -169,5 +195,6 @@ function siteParameters({ heads }: SiteFit, biasMode: Attributes['bias_mode']): 
     headBias: heads.map(({ bias }) => bias),
     headScale: heads.map(({ scale }) => scale),
     headGain: heads.map(({ gain }) => gain),
+    centreScores: centred,
   };
 }

@@ -68,6 +68,10 @@ export class CapturedCall {
     this.#maskStrides = inputs.attn_mask ? broadcastStrides(inputs.attn_mask.dims) : null;
   }
 
+  get isCausal(): boolean {
+    return this.#attributes.is_causal === true;
+  }
+
   /** Arrays of query head `h` of batch entry `b`. */
   head(b: number, h: number): HeadArrays {
     const { queryHeads, kvHeads, headSize, valueHeadSize } = this.sizes;

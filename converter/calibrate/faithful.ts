@@ -9,8 +9,9 @@ import type { Runtime } from '../verify/runtime.js';
 import { collected, isVisible, openCollector } from './collect.js';
 import { HeadMeter, type HeadStatistics } from './measure.js';
 
-/** e^-14 = 8e-7: below what float32 sums of a row lose anyway. */
+/** e^-14 = 8e-7: below what float32 sums of a row lose anyway. Where scores span more, e^-10 = 5e-5 has to do. */
 const MARGIN = 14;
+const LEAST_MARGIN = 10;
 
 /** Where sigmoid(x) is a float32 that keeps its full precision: e^x is not subnormal. */
 const SMALLEST_LOGIT = -87;
@@ -18,9 +19,14 @@ const SMALLEST_LOGIT = -87;
 /** Weights this far below the row's largest one still count: e^-16 = 1e-7. */
 const RELEVANT = 16;
 
+/** The bias that mode `faithful` takes where nothing was measured. */
+export const UNMEASURED_BIAS = -40;
+
 export interface SiteStatistics {
   readonly site: string;
   readonly depth: number;
+  /** The scores of a row can be moved: no past, padding or soft cap takes part. */
+  readonly canCentre: boolean;
   readonly heads: readonly HeadStatistics[];
 }
 
@@ -47,40 +53,56 @@ export async function measureSites(
   } finally {
     await collector.close();
   }
-  return sites.map(({ site }, index) => ({
+  return sites.map(({ site, inputs }, index) => ({
     site: site.name,
     depth: site.depth,
+    canCentre:
+      !['past_key', 'nonpad_kv_seqlen', 'head_scale'].some((name) => name in inputs) &&
+      !site.cache &&
+      site.softcap === 0,
     heads: meters[index]!.map((meter) => meter.result()),
   }));
 }
 
-/** The bias of each head from measured scores: its largest score and a margin below 0. */
-export function measuredBias({ heads }: SiteStatistics): SiteParameters {
-  return {
-    normalize: true,
-    bias: 0,
-    biasMode: 'none',
-    headBias: heads.map(({ largestScore }) => (Number.isFinite(largestScore) ? -largestScore - MARGIN : -40)),
-  };
+interface Window {
+  readonly largestScore: number;
+  readonly smallestRowPeak: number;
 }
 
-/** Sentences about heads whose scores leave the window in which a bias keeps softmax's weights. */
-export function boundWarnings(statistics: SiteStatistics, biasOf: (head: number) => number): string[] {
+/** A bias for each head from measured scores, and centred scores where the scores of rows lie too far apart for one bias. */
+export function measuredBias({ heads, canCentre }: SiteStatistics): SiteParameters {
+  const plain = heads.map(biasFor);
+  const centreScores = canCentre && heads.some((head, index) => !fits(head, plain[index]!));
+  const headBias = centreScores ? heads.map(({ centred }) => biasFor(centred)) : plain;
+  return { normalize: true, bias: 0, biasMode: 'none', headBias, centreScores };
+}
+
+/** As far below the largest score as the margin asks, but no further than the lowest row allows. */
+function biasFor({ largestScore, smallestRowPeak }: Window): number {
+  if (!Number.isFinite(largestScore)) return UNMEASURED_BIAS;
+  const lowest = SMALLEST_LOGIT + RELEVANT - smallestRowPeak;
+  return Math.max(-largestScore - MARGIN, Math.min(-largestScore - LEAST_MARGIN, lowest));
+}
+
+function fits({ largestScore, smallestRowPeak }: Window, bias: number): boolean {
+  if (!Number.isFinite(largestScore)) return true;
+  return (
+    largestScore + bias <= -LEAST_MARGIN + 1e-6 && smallestRowPeak + bias >= SMALLEST_LOGIT + RELEVANT - 1e-6
+  );
+}
+
+/** Sentences about heads whose scores leave the window in which the parameters keep softmax's weights. */
+export function boundWarnings(statistics: SiteStatistics, parameters: SiteParameters): string[] {
   const warnings: string[] = [];
-  for (const [head, { largestScore, smallestRowPeak }] of statistics.heads.entries()) {
-    if (!Number.isFinite(largestScore)) continue;
-    const bias = biasOf(head);
-    const error = Math.exp(largestScore + bias);
-    if (error > 1e-4) {
-      warnings.push(
-        `${statistics.site}, head ${head}: a score of ${largestScore.toFixed(1)} with bias ${bias.toFixed(1)} lets weights be off by up to ${Math.min(1, error).toExponential(1)}; give sample inputs with --data`,
-      );
-    }
-    if (smallestRowPeak + bias < SMALLEST_LOGIT + RELEVANT) {
-      warnings.push(
-        `${statistics.site}, head ${head}: rows whose largest score is ${smallestRowPeak.toFixed(1)} reach float32's smallest numbers with bias ${bias.toFixed(1)}`,
-      );
-    }
+  for (const [head, measured] of statistics.heads.entries()) {
+    const window = parameters.centreScores ? measured.centred : measured;
+    const bias = (parameters.bias ?? UNMEASURED_BIAS) + (parameters.headBias?.[head] ?? 0);
+    if (fits(window, bias)) continue;
+    const { largestScore, smallestRowPeak } = window;
+    warnings.push(
+      `${statistics.site}, head ${head}: rows whose largest scores go from ${smallestRowPeak.toFixed(1)} to ${largestScore.toFixed(1)} leave the window of bias ${bias.toFixed(1)}, ` +
+        `${(SMALLEST_LOGIT + RELEVANT - bias).toFixed(1)} to ${(-LEAST_MARGIN - bias).toFixed(1)}; their weights can be off by more than 5e-5`,
+    );
   }
   return warnings;
 }

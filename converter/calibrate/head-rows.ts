@@ -105,6 +105,18 @@ function headRows(
   };
 }
 
+/** The same rows with the mean of each row's scores over all keys subtracted, as `centreScores` does. */
+export function centredRows(block: HeadRows): HeadRows {
+  const { rows, keys } = block;
+  const scores = Float32Array.from(block.scores);
+  for (let row = 0; row < rows; row++) {
+    const own = scores.subarray(row * keys, (row + 1) * keys);
+    const mean = own.reduce((sum, score) => sum + score, 0) / keys;
+    for (let key = 0; key < keys; key++) own[key]! -= mean;
+  }
+  return { ...block, scores };
+}
+
 /** What softmax attention gives for the row; zeros where no key takes part. */
 function softmaxRow(
   scores: Float32Array,

@@ -9,6 +9,8 @@ export interface HeadStatistics {
   readonly largestScore: number;
   /** Smallest over all rows of the row's largest score: how much a bias common to all rows has to span. */
   readonly smallestRowPeak: number;
+  /** The same two with the mean over the keys of the row subtracted, as `centreScores` does. */
+  readonly centred: { readonly largestScore: number; readonly smallestRowPeak: number };
   /** Mean over rows of |softmax(QK') V| and of |sigmoid(QK' + b) V| with b = -log n, Euclidean. */
   readonly softmaxNorm: number;
   readonly sigmoidNorm: number;
@@ -27,6 +29,8 @@ export class HeadMeter {
   #rows = 0;
   #largest = -Infinity;
   #smallestPeak = Infinity;
+  #largestCentred = -Infinity;
+  #smallestCentredPeak = Infinity;
   #softmaxNorm = 0;
   #sigmoidNorm = 0;
   #entropy = 0;
@@ -44,16 +48,18 @@ export class HeadMeter {
       for (let i = 0; i < queryLength; i += step) {
         const scores = rowScores(arrays, i, headSize, call.scale);
         const addends = call.addends(b, h, i);
+        const centring = scores.subarray(0, call.isCausal ? i + 1 : scores.length);
+        const mean = centring.reduce((sum, score) => sum + score, 0) / centring.length;
         for (let j = 0; j < scores.length; j++) {
           const capped = call.softcap > 0 ? call.softcap * Math.tanh(scores[j]! / call.softcap) : scores[j]!;
           scores[j] = capped + (addends?.[j] ?? 0);
         }
-        this.#addRow(scores, arrays.values, valueHeadSize);
+        this.#addRow(scores, mean, arrays.values, valueHeadSize);
       }
     }
   }
 
-  #addRow(scores: Float32Array, values: Float32Array, valueSize: number): void {
+  #addRow(scores: Float32Array, mean: number, values: Float32Array, valueSize: number): void {
     const peak = scores.reduce((max, score) => Math.max(max, score), -Infinity);
     if (!Number.isFinite(peak)) return;
     // Keys so far below that no weight is left count as masked.
@@ -83,6 +89,8 @@ export class HeadMeter {
     this.#weights += taking;
     this.#largest = Math.max(this.#largest, peak);
     this.#smallestPeak = Math.min(this.#smallestPeak, peak);
+    this.#largestCentred = Math.max(this.#largestCentred, peak - mean);
+    this.#smallestCentredPeak = Math.min(this.#smallestCentredPeak, peak - mean);
     this.#softmaxNorm += Math.hypot(...soft) / sum;
     this.#sigmoidNorm += Math.hypot(...sigmoid);
     this.#entropy += taking > 1 ? (logSum - weighted / sum) / logCount : 0;
@@ -96,6 +104,7 @@ export class HeadMeter {
     return {
       largestScore: this.#largest,
       smallestRowPeak: this.#smallestPeak,
+      centred: { largestScore: this.#largestCentred, smallestRowPeak: this.#smallestCentredPeak },
       softmaxNorm: this.#softmaxNorm / rows,
       sigmoidNorm: this.#sigmoidNorm / rows,
       entropy: this.#entropy / rows,

@@ -51,10 +51,7 @@ export async function planParameters(request: PlanRequest): Promise<Plan> {
 async function planFaithful(request: PlanRequest): Promise<Plan> {
   const statistics = await statisticsOf(request, await samples(request));
   const parameters = new Map(statistics.map((site) => [site.site, measuredBias(site)]));
-  const notes = statistics.flatMap((site) => {
-    const biases = parameters.get(site.site)!.headBias!;
-    return boundWarnings(site, (head) => biases[head]!);
-  });
+  const notes = statistics.flatMap((site) => boundWarnings(site, parameters.get(site.site)!));
   return { parameters, calibration: null, statistics, notes };
 }
 

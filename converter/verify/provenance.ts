@@ -69,11 +69,15 @@ function parametersOf(model: Model, node: GraphNode): SiteParameters {
     return values ? [...values] : undefined;
   };
   const [headBias, headScale, headGain] = [numbers('head_bias'), numbers('head_scale'), numbers('head_gain')];
+  const centreScores = model.graph.nodes.some(({ name, opType }) => {
+    return (opType === 'CumSum' || opType === 'ReduceMean') && name.startsWith(`${node.name}/`);
+  });
   const biasMode = textAttribute(node, 'bias_mode', 'none');
   return {
     bias: floatAttribute(node, 'bias', 0),
     biasMode: BIAS_MODES.find((mode) => mode === biasMode) ?? 'none',
     normalize: intAttribute(node, 'normalize', 0) === 1,
+    centreScores,
     ...(headBias ? { headBias } : {}),
     ...(headScale ? { headScale } : {}),
     ...(headGain ? { headGain } : {}),

@@ -77,15 +77,16 @@ class SwapBuilder {
     const { site, attributes } = this.swap.replacement;
     const { headScale, headBias, headGain } = this.swap.parameters;
     const result = new Map<GraphNode, readonly Node[]>();
-    if (headScale && headScale.some((value) => value !== 1)) {
+    const centres = this.swap.parameters.centreScores === true;
+    if (centres || headScale?.some((value) => value !== 1)) {
       const product = graph.nodes.find(
         (node) => node.name === site.nodes[0] || node.outputs[0] === site.nodes[0],
       );
       if (!product) throw new SwapRefusal(`site ${site.name}: its score product is not in the main graph`);
       const scores = product.outputs[0]!;
       const plain = `${this.prefix}_scores`;
-      const scaled = this.#perHead('Mul', plain, headScale);
-      this.#rename(scaled, scores);
+      const moved = centres ? this.#node('Sub', [plain, this.#meanOverKeys(plain)]) : plain;
+      this.#rename(headScale ? this.#perHead('Mul', moved, headScale) : moved, scores);
       result.set(product, [renamedOutput(this.model, product, plain), ...this.#nodes.splice(0)]);
     }
     const activation = graph.producer(site.values.weights!);
@@ -161,6 +162,11 @@ class SwapBuilder {
     const axis = this.#keyAxis - this.swap.scores.dims.length;
     if (this.#opset >= 13) return this.#node('ReduceSum', [value, this.#ints([axis], [1])]);
     return this.#node('ReduceSum', [value], [{ name: 'axes', type: 7, ints: [axis + rank] }]);
+  }
+
+  #meanOverKeys(value: string): string {
+    if (this.#opset >= 18) return this.#node('ReduceMean', [value, this.#ints([this.#keyAxis], [1])]);
+    return this.#node('ReduceMean', [value], [{ name: 'axes', type: 7, ints: [this.#keyAxis] }]);
   }
 
   #cast(value: string): string {

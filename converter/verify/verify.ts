@@ -211,11 +211,13 @@ async function swapSites(
   const session = await openVariant(original, { outputs: scores, outputsOnly: true });
   for await (const feeds of samples) {
     const values = await session.run(feeds);
-    return replacements.map((replacement, i) => ({
+    const sites = replacements.map((replacement, i) => ({
       replacement,
       parameters: parametersOf?.(replacement.site.name) ?? {},
       scores: values[scores[i]!]!,
     }));
+    // Where scores are centred for a faithful bias the site is softmax to within the bound: the original's own stays.
+    return sites.filter(({ parameters }) => !(parameters.centreScores && parameters.normalize));
   }
   return [];
 }

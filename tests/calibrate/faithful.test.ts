@@ -7,9 +7,11 @@ import { RandomNumbers } from '../../converter/data/random-numbers.js';
 const statistics = (heads: Partial<HeadStatistics>[]): SiteStatistics => ({
   site: 'site',
   depth: 0,
+  canCentre: true,
   heads: heads.map((head) => ({
     largestScore: 0,
     smallestRowPeak: 0,
+    centred: { largestScore: 0, smallestRowPeak: 0 },
     softmaxNorm: 1,
     sigmoidNorm: 1,
     entropy: 1,
@@ -42,20 +44,39 @@ describe('faithful parameters', () => {
   });
 
   it('put the bias a margin below the largest score of each head', () => {
-    const { headBias, normalize } = measuredBias(statistics([{ largestScore: 5 }, { largestScore: -60 }]));
+    const { headBias, normalize, centreScores } = measuredBias(
+      statistics([
+        { largestScore: 5, smallestRowPeak: 1 },
+        { largestScore: -60, smallestRowPeak: -70 },
+      ]),
+    );
     assert.equal(normalize, true);
+    assert.equal(centreScores, false);
     assert.deepEqual(headBias, [-19, 46]);
   });
 
-  it('warn of scores above the bias and of rows far below it', () => {
+  it('centre the scores where the rows of a head lie too far apart for one bias', () => {
     const far = statistics([
-      { largestScore: 35, smallestRowPeak: 0 },
-      { largestScore: 0, smallestRowPeak: -50 },
-      {},
+      { largestScore: 50, smallestRowPeak: -35, centred: { largestScore: 40, smallestRowPeak: 2 } },
+      { largestScore: 1, smallestRowPeak: 0, centred: { largestScore: 2, smallestRowPeak: 1 } },
     ]);
-    const warnings = boundWarnings(far, () => -40);
+    const parameters = measuredBias(far);
+    assert.equal(parameters.centreScores, true);
+    assert.deepEqual(parameters.headBias, [-54, -16]);
+    assert.deepEqual(boundWarnings(far, parameters), []);
+    const withPast = measuredBias({ ...far, canCentre: false });
+    assert.equal(withPast.centreScores, false);
+    assert.equal(boundWarnings({ ...far, canCentre: false }, withPast).length, 1);
+  });
+
+  it('warn of scores above the bias and of rows far below it', () => {
+    const far = statistics([{ largestScore: 35 }, { smallestRowPeak: -50 }, {}]);
+    const warnings = boundWarnings(far, { bias: -40 });
     assert.equal(warnings.length, 2);
-    assert.match(warnings[0]!, /site, head 0: a score of 35\.0 with bias -40\.0/);
-    assert.match(warnings[1]!, /site, head 1: rows whose largest score is -50\.0/);
+    assert.match(
+      warnings[0]!,
+      /site, head 0: rows whose largest scores go from 0\.0 to 35\.0 leave the window of bias -40\.0, -31\.0 to 30\.0/,
+    );
+    assert.match(warnings[1]!, /site, head 1: rows whose largest scores go from -50\.0 to 0\.0/);
   });
 });
