@@ -178,11 +178,22 @@ function multiHeadAttention(shape: Shape, data: Data): Parts {
   };
 }
 
-/** The standard operator of opset 23. */
+/** The standard operator of opset 23. ONNX Runtime wants a mask's last two dimensions whole. */
 function onnxAttention(shape: Shape, data: Data): Parts {
   const windowed = typeof shape.visible === 'object';
+  const { batch, queryLength, keyLength } = shape;
+  const mask: Feeds = {};
+  if (shape.keyMask) {
+    const keys = keyMask(shape);
+    const whole = new Float32Array(batch * queryLength * keyLength);
+    for (let row = 0; row < batch * queryLength; row++) {
+      const b = Math.floor(row / queryLength);
+      whole.set(keys.subarray(b * keyLength, (b + 1) * keyLength), row * keyLength);
+    }
+    mask['mask'] = ortTensor(shape, [batch, 1, queryLength, keyLength], whole);
+  }
   return {
-    feeds: { ...headsFirstFeeds(shape, data), ...maskFeed(shape) },
+    feeds: { ...headsFirstFeeds(shape, data), ...mask },
     constants: windowed ? visibilityMask(shape) : {},
     outputDims: queryDims(shape),
     call: (query, output) => [

@@ -76,23 +76,39 @@ void CopyRows(const RowSpan<T>& from, int64_t count, int64_t size, float* to, in
     CopyRow(from.first + row * from.stride, size, to + row * to_stride);
 }
 
+/// Transposes kLanes x kLanes elements to float: to[d][row] = from[row][d].
+template <class T>
+void TransposeTile(const T* from, int64_t from_stride, float* to, int64_t to_stride) {
+  Simd::V tile[Simd::kLanes];
+  for (int i = 0; i < Simd::kLanes; ++i) tile[i] = Simd::Load(from + i * from_stride);
+  Simd::Transpose(tile);
+  for (int i = 0; i < Simd::kLanes; ++i) Simd::Store(to + i * to_stride, tile[i]);
+}
+
+/// As TransposeTile for the first `rows` rows (the others count as 0) and the first `size` elements of each.
+template <class T>
+void TransposePart(const T* from, int64_t from_stride, int64_t rows, int64_t size, float* to,
+                   int64_t to_stride) {
+  for (int64_t d = 0; d < size; ++d) {
+    for (int64_t row = 0; row < Simd::kLanes; ++row) {
+      to[d * to_stride + row] = row < rows ? ToFloat(from[row * from_stride + d]) : 0;
+    }
+  }
+}
+
 /// to[d][row] = from[row][d] for `rows` rows; rows up to `width`, a multiple of the vector length, become 0.
 template <class T>
 void TransposeRows(const T* from, int64_t from_stride, int64_t rows, int64_t size, float* to, int64_t width) {
   constexpr int kLanes = Simd::kLanes;
   for (int64_t row = 0; row < width; row += kLanes) {
+    const T* first = from + row * from_stride;
     for (int64_t d = 0; d < size; d += kLanes) {
-      Simd::V tile[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        if (row + i >= rows) {
-          tile[i] = Simd::Zero();
-        } else {
-          const T* at = from + (row + i) * from_stride + d;
-          tile[i] = d + kLanes <= size ? Simd::Load(at) : Simd::LoadN(at, size - d);
-        }
+      if (row + kLanes <= rows && d + kLanes <= size) {
+        TransposeTile(first + d, from_stride, to + d * width + row, width);
+      } else {
+        TransposePart(first + d, from_stride, Max(0, rows - row), Min(kLanes, size - d), to + d * width + row,
+                      width);
       }
-      Simd::Transpose(tile);
-      for (int i = 0; i < kLanes && d + i < size; ++i) Simd::Store(to + (d + i) * width + row, tile[i]);
     }
   }
 }
