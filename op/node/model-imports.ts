@@ -10,6 +10,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 const OPSET_IMPORT = 8;
 const FUNCTIONS = 25;
 const OPSET_DOMAIN = 1;
+const OPSET_VERSION = 2;
 const FUNCTION_DOMAIN = 10;
 
 const VARINT = 0;
@@ -24,8 +25,8 @@ const MAX_DOMAIN_BYTES = 1024;
 const BLOCK_BYTES = 1 << 16;
 
 export interface ModelImports {
-  /** Domains of `opset_import`; "" is ONNX's own. */
-  readonly domains: ReadonlySet<string>;
+  /** Versions of the domains of `opset_import`; "" is ONNX's own. */
+  readonly domains: ReadonlyMap<string, number>;
   /** Domains in which the model defines functions of its own. */
   readonly functionDomains: ReadonlySet<string>;
 }
@@ -80,13 +81,13 @@ async function bufferedFile(file: FileHandle): Promise<Bytes> {
 }
 
 async function walk(bytes: Bytes): Promise<ModelImports | undefined> {
-  const domains = new Set<string>();
+  const domains = new Map<string, number>();
   const functionDomains = new Set<string>();
   for (let offset = 0; offset < bytes.size;) {
     const field = await readField(bytes, offset);
     if (field === undefined) return undefined;
     if (field.wireType === LENGTH_DELIMITED && field.number === OPSET_IMPORT) {
-      domains.add(await readText(bytes, field, OPSET_DOMAIN));
+      domains.set(await readText(bytes, field, OPSET_DOMAIN), await readNumber(bytes, field, OPSET_VERSION));
     } else if (field.wireType === LENGTH_DELIMITED && field.number === FUNCTIONS) {
       functionDomains.add(await readText(bytes, field, FUNCTION_DOMAIN));
     }
@@ -116,6 +117,20 @@ async function readText(bytes: Bytes, message: Field, number: number): Promise<s
     offset = field.end;
   }
   return text;
+}
+
+/** The varint field `number` of a message; 0 when absent. */
+async function readNumber(bytes: Bytes, message: Field, number: number): Promise<number> {
+  let value = 0;
+  for (let offset = message.begin; offset < message.end;) {
+    const field = await readField(bytes, offset);
+    if (field === undefined) break;
+    if (field.number === number && field.wireType === VARINT) {
+      value = readVarint(await bytes.read(field.begin, field.end - field.begin), 0)?.value ?? 0;
+    }
+    offset = field.end;
+  }
+  return value;
 }
 
 async function readField(bytes: Bytes, offset: number): Promise<Field | undefined> {

@@ -4,7 +4,7 @@
  */
 
 import type { Backend, InferenceSession, InferenceSessionHandler } from 'onnxruntime-common';
-import { DOMAIN } from '../schema.js';
+import { DOMAIN, SINCE_VERSION } from '../schema.js';
 import { readModelImports } from './model-imports.js';
 import { loadAddon, type NativeAddon } from './native-addon.js';
 import { libraryPath } from './package-root.js';
@@ -29,7 +29,11 @@ export function routeSessions(stock: StockPackage): void {
   backend.createInferenceSessionHandler = async (model, options) => {
     const imports = await readModelImports(model);
     if (!imports?.domains.has(DOMAIN)) return createStock(model, options);
-    const ours = (): Promise<InferenceSessionHandler> => createHandler(stock, model, options ?? {});
+    const version = imports.domains.get(DOMAIN) ?? SINCE_VERSION;
+    const ours = async (): Promise<InferenceSessionHandler> => {
+      if (version > SINCE_VERSION) throw new Error(newerModel(version));
+      return createHandler(stock, model, options ?? {});
+    };
     if (!imports.functionDomains.has(DOMAIN)) return ours();
     return ours().catch((error: Error) => {
       // A violated constraint must not turn into numbers; anything else may still run as the model's own function.
@@ -37,6 +41,14 @@ export function routeSessions(stock: StockPackage): void {
       return createFromFunction(() => createStock(model, options), error);
     });
   };
+}
+
+/** A later version may mean something else by the same node: no kernel of ours may run it. */
+function newerModel(version: number): string {
+  return (
+    `the model needs version ${version} of ${DOMAIN}, this release of ort-sigmoid-attention has version ` +
+    `${SINCE_VERSION}; install a newer release.`
+  );
 }
 
 let addon: NativeAddon | undefined;
