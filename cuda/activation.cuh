@@ -1,0 +1,238 @@
+// The sigmoid of a score, as a policy of the Hopper and mma.sync kernels.
+//
+// A policy turns accumulated scores into weights, eight a call: two rows and four columns each of the
+// accumulator fragment, which packed in pairs are the A operand of one k16 matrix product. It works in two
+// stages, so that the kernel can start the exponentials of the next chunk before it finishes this one:
+//   start   scores -> the value of the hardware function, in place
+//   finish  values -> packed weights
+// Weights come times kScale, which the kernel divides out of the output once: in float16 that keeps weights
+// near 1/N clear of the subnormals.
+//
+//   Sigmoid       any score. One hardware exponential and a polynomial.
+//   SmallSigmoid  guesses that all weights are small, as they are with a bias near -log N, and is then almost
+//   as cheap
+//                 as a bare exponential; a warp whose guess was wrong finishes with Sigmoid.
+//   TanhSigmoid   the hardware tanh, for SA_CUDA_FAST.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+namespace sa {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+// Volatile, so that the compiler leaves it ahead of what it is to overlap with.
+__device__ __forceinline__ float fast_exp2(float x) {
+  float y;
+  asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float fast_tanh(float x) {
+  float y;
+  asm volatile("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Rounds (first, second) to a register of two T, the first in the low half.
+template <class T>
+__device__ __forceinline__ uint32_t pack(float first, float second) {
+  uint32_t packed;
+  if constexpr (std::is_same_v<T, __half>)
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(second), "f"(first));
+  else
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(second), "f"(first));
+  return packed;
+}
+
+template <class T>
+__device__ __forceinline__ uint32_t pair_max(uint32_t a, uint32_t b) {
+  uint32_t m;
+  if constexpr (std::is_same_v<T, __half>)
+    asm("max.f16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
+  else
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
+  return m;
+}
+
+template <class T>
+__device__ __forceinline__ float2 unpack(uint32_t packed) {
+  if constexpr (std::is_same_v<T, __half>)
+    return __half22float2(reinterpret_cast<const __half2&>(packed));
+  else
+    return make_float2(__uint_as_float(packed << 16), __uint_as_float(packed & 0xFFFF0000u));
+}
+
+template <class T>
+__device__ __forceinline__ float pair_top(uint32_t packed) {
+  const float2 pair = unpack<T>(packed);
+  return fmaxf(pair.x, pair.y);
+}
+template <class T>
+__device__ __forceinline__ float pair_sum(uint32_t packed) {
+  const float2 pair = unpack<T>(packed);
+  return pair.x + pair.y;
+}
+
+// Largest of kCount packed pairs, pairwise: a tree, because a chain's latency would show.
+template <class T, int kCount>
+__device__ __forceinline__ uint32_t tree_max(const uint32_t* pair) {
+  if constexpr (kCount == 1)
+    return pair[0];
+  else
+    return pair_max<T>(tree_max<T, kCount / 2>(pair), tree_max<T, kCount - kCount / 2>(pair + kCount / 2));
+}
+
+// logit = slope * score + intercept[row], in units of log 2; intercepts of the fragment's two rows.
+struct Affine {
+  float slope;
+  float intercept[2];
+};
+
+// Row (0 or 1) of each of the eight scores: columns 0-1 of both rows, then columns 8-9.
+__device__ __forceinline__ constexpr int fragment_row(int i) {
+  return (i >> 1) & 1;
+}
+
+// sigmoid = e c or c, with e = exp(-|x|) in (0, 1] and c = 1 / (1 + e), a polynomial of e.
+template <class T>
+struct Sigmoid {
+  static constexpr bool kHalf = std::is_same_v<T, __half>;
+  static constexpr float kScale = kHalf ? 32768.0f : 1.0f;
+
+  static __device__ __forceinline__ Affine prepare(Affine affine) { return affine; }
+
+  // scale / (1 + e) for 0 <= e <= 1. Least maximal relative error: 5.1e-5 (degree 5) and 3.0e-4 (degree 4).
+  static __device__ __forceinline__ float reciprocal(float e, float scale) {
+    if constexpr (kHalf) {
+      float c = fmaf(-0.10448464f * scale, e, 0.41793856f * scale);
+      c = fmaf(c, e, -0.770573861f * scale);
+      c = fmaf(c, e, 0.95342126f * scale);
+      c = fmaf(c, e, -0.996275814f * scale);
+      return fmaf(c, e, 0.999948989f * scale);
+    } else {
+      float c = fmaf(0.152245325f * scale, e, -0.53285864f * scale);
+      c = fmaf(c, e, 0.86589466f * scale);
+      c = fmaf(c, e, -0.984835373f * scale);
+      return fmaf(c, e, 0.999702685f * scale);
+    }
+  }
+
+  static __device__ __forceinline__ float weight(float signed_e) {
+    const float e = fabsf(signed_e), c = reciprocal(e, kScale);
+    return __float_as_int(signed_e) < 0 ? c * e : c;
+  }
+
+  // exp(-|x|) with the sign of x.
+  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      const float logit = fmaf(score[i], affine.slope, affine.intercept[fragment_row(i)]);
+      score[i] = copysignf(fast_exp2(-fabsf(logit)), logit);
+    }
+  }
+
+  template <int kChunks>
+  static __device__ __forceinline__ void finish(const float* value, uint32_t (*p)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4 * kChunks; i++)
+      p[i / 4][i % 4] = pack<T>(weight(value[2 * i]), weight(value[2 * i + 1]));
+  }
+};
+
+// sigmoid = e - e^2 + ... for weights of at most kLimit.
+template <class T>
+struct SmallSigmoid {
+  static constexpr bool kHalf = std::is_same_v<T, __half>;
+  static constexpr float kLimit = 1.0f / 17;
+  // bfloat16: k sigmoid = E - E^2 with E = k e to within 6.4e-4 at the limit, falling to 0 below it.
+  static constexpr float kScale = kHalf ? 32768.0f : 0.950771088f;
+  static constexpr float kLog2Scale = kHalf ? 15.0f : -0.0728300f;
+
+  static __device__ __forceinline__ Affine prepare(Affine affine) {
+    affine.intercept[0] += kLog2Scale;
+    affine.intercept[1] += kLog2Scale;
+    return affine;
+  }
+
+  // kScale sigmoid from E = kScale e. float16: to within 8.6e-6 at the limit.
+  static __device__ __forceinline__ float weight(float e) {
+    constexpr float unit = 1.0f / kScale;
+    if constexpr (kHalf)
+      return e * fmaf(fmaf(0.918524418f * unit * unit, e, -0.998454335f * unit), e, 1.0f);
+    else
+      return fmaf(-e, e, e);
+  }
+
+  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+      score[i] = fast_exp2(fmaf(score[i], affine.slope, affine.intercept[fragment_row(i)]));
+  }
+
+  template <int kChunks>
+  static __device__ __forceinline__ void finish(const float* value, uint32_t (*p)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4 * kChunks; i++)
+      p[i / 4][i % 4] = pack<T>(weight(value[2 * i]), weight(value[2 * i + 1]));
+    const uint32_t top = tree_max<T, 4 * kChunks>(p[0]);
+    if (__builtin_expect(__any_sync(~0u, !(pair_top<T>(top) < kLimit * kScale)), 0)) {
+#pragma unroll
+      for (int i = 0; i < 4 * kChunks; i++)
+        p[i / 4][i % 4] = pack<T>(any_weight(value[2 * i]), any_weight(value[2 * i + 1]));
+    }
+  }
+
+  // The same for any e.
+  static __device__ __forceinline__ float any_weight(float e) {
+    e = e > 1e30f ? 1e30f : e;
+    return e * __fdividef(1.0f, fmaf(e, 1.0f / kScale, 1.0f));
+  }
+};
+
+// sigmoid = (tanh(x / 2) + 1) / 2.
+template <class T>
+struct TanhSigmoid {
+  static constexpr float kScale = std::is_same_v<T, __half> ? 32768.0f : 1.0f;
+
+  static __device__ __forceinline__ Affine prepare(Affine affine) {
+    constexpr float half = 0.5f / kLog2E;
+    return {affine.slope * half, {affine.intercept[0] * half, affine.intercept[1] * half}};
+  }
+
+  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+      score[i] = fast_tanh(fmaf(score[i], affine.slope, affine.intercept[fragment_row(i)]));
+  }
+
+  template <int kChunks>
+  static __device__ __forceinline__ void finish(const float* value, uint32_t (*p)[4]) {
+    constexpr float half = 0.5f * kScale;
+#pragma unroll
+    for (int i = 0; i < 4 * kChunks; i++)
+      p[i / 4][i % 4] = pack<T>(fmaf(value[2 * i], half, half), fmaf(value[2 * i + 1], half, half));
+  }
+};
+
+// The exponential alone: not a sigmoid, the ceiling that the others are measured against.
+template <class T>
+struct ExponentialOnly {
+  static constexpr float kScale = 1.0f;
+  static __device__ __forceinline__ Affine prepare(Affine affine) { return affine; }
+  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+      score[i] = fast_exp2(fmaf(score[i], affine.slope, affine.intercept[fragment_row(i)]));
+  }
+  template <int kChunks>
+  static __device__ __forceinline__ void finish(const float* value, uint32_t (*p)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4 * kChunks; i++) p[i / 4][i % 4] = pack<T>(value[2 * i], value[2 * i + 1]);
+  }
+};
+
+}  // namespace sa

@@ -1,0 +1,231 @@
+// A consumer warpgroup: 64 query rows of every tile against all keys that they see.
+//
+// Sigmoid needs no row maximum, so nothing waits for a whole row of scores: as soon as sixteen columns of
+// scores are weights, their product with sixteen rows of values is issued. It runs while the next columns are
+// converted, and behind it the scores of the next step, or of the next tile's first: a warpgroup always has
+// products queued, and only ever waits for scores. Products complete in the order of issue:
+//
+//   QK(0) | PV(0,0) .. PV(0,n-1) | QK(1) | PV(1,0) ..
+#pragma once
+
+#include "cuda/epilogue.cuh"
+#include "cuda/hopper/tile.cuh"
+#include "cuda/scores.cuh"
+
+namespace sa {
+
+// What a warpgroup knows of the tile it works on.
+template <class Shape>
+struct TileWork {
+  FragmentRows rows;
+  int first_key, steps;
+  int seen_from, seen_to;  // keys that all 64 rows see; a step inside needs no masking
+  HeadTerms head;
+  Affine affine;
+
+  __device__ __forceinline__ TileWork(const SaProblem& p, const Tile& tile, int group) {
+    const int thread = threadIdx.x % 128;
+    first_key = tile.first_step * Shape::kKeys;
+    steps = tile.steps;
+    rows.batch = tile.batch;
+    rows.head = tile.head;
+    rows.valid = tile.valid;
+    rows.offset = tile.offset;
+    rows.row[0] = tile.first_row + 64 * group + thread / 32 * 16 + thread % 32 / 4;
+    rows.row[1] = rows.row[0] + 8;
+    rows.column = thread % 4 * 2;
+    const int top = tile.first_row + 64 * group + rows.offset;
+    seen_from = key_range(p, rows.valid, top + 63).lo;
+    seen_to = key_range(p, rows.valid, top).hi;
+    head = tile.terms;
+    affine = {1.0f, {0.0f, 0.0f}};
+    if constexpr (!Shape::kGeneral) {
+      // A slope of 0 would turn an excluding score into NaN.
+      affine.slope = head.scale == 0.0f ? 1e-30f : head.scale * kLog2E;
+      affine.intercept[0] = affine.intercept[1] = head.bias * kLog2E;
+      if (p.bias_mode == SA_BIAS_NEG_LOG_VISIBLE) {
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+          affine.intercept[r] += row_bias(p, key_range(p, rows.valid, rows.row[r] + rows.offset)) * kLog2E;
+      }
+    }
+    affine = Shape::Activation::prepare(affine);
+  }
+};
+
+template <class Shape>
+class Consumer {
+  using Element = typename Shape::Element;
+  using Activation = typename Shape::Activation;
+  using Scores = float[Shape::kKeys / 2];
+  using Output = float[Shape::kHeadSize / 2];
+
+  const HopperArguments& args_;
+  HopperShared<Shape>& shared_;
+  const int group_;
+  Ring<Shape::kStages> k_, v_;
+  uint32_t q_parity_ = 0;
+
+  __device__ __forceinline__ static void arrive(Barrier& barrier) {
+    if (threadIdx.x % 32 == 0) barrier_arrive(&barrier);
+  }
+
+  // Waits for the queries of the next tile with work to do; false when there is none. shared.tile describes
+  // it. Tiles without a visible key become zeros.
+  __device__ __forceinline__ bool next_tile() {
+    while (true) {
+      barrier_wait(&shared_.q_full, q_parity_);
+      q_parity_ ^= 1;
+      if (!shared_.tile.more) return false;
+      if (shared_.tile.steps > 0) return true;
+      store_zeros<Element>(args_.problem, TileWork<Shape>(args_.problem, shared_.tile, group_).rows,
+                           args_.flags);
+      __syncwarp();
+      arrive(shared_.q_empty);
+    }
+  }
+
+  __device__ __forceinline__ void issue_scores(Scores& score) {
+    using Mma = Wgmma<Element, Shape::kKeys>;
+    barrier_wait(&shared_.k_full[k_.stage], k_.parity);
+    const uint32_t q = shared_address(&shared_.q[0][64 * group_][0]), k = shared_address(shared_.k[k_.stage]);
+    wgmma_fence();
+#pragma unroll
+    for (int d = 0; d < Shape::kHeadSize; d += 16) {
+      const uint32_t inside = d % kAtomElements * sizeof(Element);
+      const uint64_t a =
+          tile_descriptor(q + d / kAtomElements * Shape::kRows * kAtomBytes + inside, 8 * kAtomBytes, 0);
+      const uint64_t b =
+          tile_descriptor(k + d / kAtomElements * Shape::kKeys * kAtomBytes + inside, 8 * kAtomBytes, 0);
+      Mma::from_shared(score, a, b, d > 0);
+    }
+    wgmma_commit();
+  }
+
+  __device__ __forceinline__ void issue_output(Output& out, const uint32_t (&weights)[4], int chunk,
+                                               bool add) {
+    using Mma = Wgmma<Element, Shape::kHeadSize>;
+    const uint32_t v = shared_address(shared_.v[v_.stage]) + chunk * 16 * kAtomBytes;
+    Mma::template from_registers<1>(out, weights,
+                                    tile_descriptor(v, 8 * kAtomBytes, Shape::kKeys * kAtomBytes), add);
+  }
+
+  // Weights of a step, unit by unit, each followed by its products. The next unit's exponentials are started
+  // before this unit is finished, so that their latency is covered.
+  __device__ __forceinline__ void weigh(Scores& score, Output& out, float (&sum)[2], const Affine& affine,
+                                        bool add) {
+    constexpr int kUnit = Shape::kUnit, kChunks = Shape::kChunks;
+    uint32_t weights[kChunks][4];
+    const auto start = [&](int unit) {
+#pragma unroll
+      for (int chunk = unit * kUnit; chunk < min((unit + 1) * kUnit, kChunks); chunk++)
+        Activation::start(&score[8 * chunk], affine);
+    };
+    start(0);
+#pragma unroll
+    for (int unit = 0; unit * kUnit < kChunks; unit++) {
+      start(unit + 1);
+      const int first = unit * kUnit;
+      const bool last = first + kUnit >= kChunks;
+      if (last && Shape::kTurns == 2) pass_turn();
+      if (first + kUnit <= kChunks)
+        Activation::template finish<kUnit>(&score[8 * first], &weights[first]);
+      else
+        Activation::template finish<(kChunks - 1) % kUnit + 1>(&score[8 * first], &weights[first]);
+      if (last && Shape::kTurns == 3) pass_turn();
+      wgmma_fence();
+#pragma unroll
+      for (int chunk = first; chunk < min(first + kUnit, kChunks); chunk++) {
+        if constexpr (Shape::kGeneral) {
+          if (args_.problem.normalize)
+            for (int i = 0; i < 4; i++) sum[i % 2] += pair_sum<Element>(weights[chunk][i]);
+        }
+        issue_output(out, weights[chunk], chunk, add || chunk > 0);
+      }
+    }
+    wgmma_commit();
+  }
+
+  // Warpgroups converting at the same time would leave the tensor cores idle at the same time: they take
+  // turns.
+  __device__ __forceinline__ void take_turn() const {
+    if constexpr (Shape::kTurns) named_barrier_sync(1 + group_, 256);
+  }
+  __device__ __forceinline__ void pass_turn() const {
+    if constexpr (Shape::kTurns)
+      named_barrier_arrive(1 + (group_ + 1 == Shape::kGroups ? 0 : group_ + 1), 256);
+  }
+
+  __device__ __forceinline__ void store(const TileWork<Shape>& work, const Output& out,
+                                        float (&sum)[2]) const {
+    constexpr float kUnscale = 1.0f / Activation::kScale;
+    float factor[2] = {work.head.gain * kUnscale, work.head.gain * kUnscale};
+    if (Shape::kGeneral && args_.problem.normalize) {
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
+        sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
+        factor[r] = sum[r] == 0.0f ? 0.0f : work.head.gain / sum[r];
+      }
+    }
+    flag_output<Shape::kHeadSize>(out, args_.problem, work.rows, args_.flags);
+    store_output<Element, Shape::kHeadSize>(out, factor, args_.problem, work.rows);
+  }
+
+ public:
+  __device__ __forceinline__ Consumer(const HopperArguments& args, HopperShared<Shape>& shared, int group)
+      : args_(args), shared_(shared), group_(group) {}
+
+  __device__ __forceinline__ void run() {
+    if (!next_tile()) return;
+    if (group_ == Shape::kGroups - 1) pass_turn();
+    Scores score;
+    Output out;
+    float sum[2] = {};
+    TileWork<Shape> work(args_.problem, shared_.tile, group_);
+    issue_scores(score);
+    int step = 0;
+    while (true) {
+      wgmma_wait<0>();
+      pin(score);
+      arrive(shared_.k_empty[k_.stage]);
+      k_.advance();
+      if (step > 0) {
+        arrive(shared_.v_empty[v_.stage]);
+        v_.advance();
+      }
+      if (step == work.steps) {
+        // The previous tile is stored only now, when its successor's scores no longer have to be waited for.
+        pin(out);
+        store(work, out, sum);
+        work = TileWork<Shape>(args_.problem, shared_.tile, group_);
+        sum[0] = sum[1] = 0.0f;
+        step = 0;
+      }
+      const bool last = step + 1 == work.steps;
+      if (last) {
+        __syncwarp();
+        arrive(shared_.q_empty);
+      }
+
+      const int first_key = work.first_key + step * Shape::kKeys;
+      if constexpr (Shape::kGeneral)
+        general_logits<Element>(score, args_.problem, work.rows, first_key, work.head);
+      else if (first_key < work.seen_from || first_key + Shape::kKeys > work.seen_to)
+        hide_keys_out_of_range(score, args_.problem, work.rows, first_key, work.affine.slope);
+      barrier_wait(&shared_.v_full[v_.stage], v_.parity);
+      take_turn();
+      weigh(score, out, sum, work.affine, step > 0);
+      if (Shape::kTurns == 1) pass_turn();
+
+      step++;
+      if (last && !next_tile()) break;
+      issue_scores(score);
+    }
+    wgmma_wait<0>();
+    pin(out);
+    store(work, out, sum);
+  }
+};
+
+}  // namespace sa

@@ -1,0 +1,105 @@
+// What a Hopper block works on: the shape of its tiles, their place in shared memory, and the order of work.
+#pragma once
+
+#include "cuda/hopper/async.cuh"
+#include "cuda/hopper/wgmma.cuh"
+#include "cuda/meaning.cuh"
+
+namespace sa {
+
+// One instance of the kernel. A block has one producer warpgroup and kGroups consumer warpgroups of 64 query
+// rows each.
+template <class Element_, int kHeadSize_, int kKeys_, int kStages_, int kGroups_, int kUnit_, int kTurns_,
+          template <class> class Activation_, bool kGeneral_>
+struct HopperShape {
+  using Element = Element_;
+  using Activation = Activation_<Element_>;
+  static constexpr int kHeadSize =
+      kHeadSize_;                       // of q, k and v in shared memory; smaller heads are padded with zeros
+  static constexpr int kKeys = kKeys_;  // keys of one step
+  static constexpr int kStages = kStages_;  // steps of keys and values in flight
+  static constexpr int kGroups = kGroups_;
+  static constexpr int kUnit = kUnit_;         // chunks that the activation finishes together
+  static constexpr int kTurns = kTurns_;       // consumer warpgroups take turns at the activation
+  static constexpr bool kGeneral = kGeneral_;  // ALiBi, softcap, attn_mask, normalize
+
+  static constexpr int kRows = 64 * kGroups;
+  static constexpr int kThreads = 128 * (kGroups + 1);
+  static constexpr int kChunks = kKeys / 16;  // matrix products of one step's weights with its values
+  // What the producer gives up the consumers take; setmaxnreg never returns if they ask for more.
+  static constexpr int kEntryRegisters = 65536 / kThreads / 8 * 8;
+  static constexpr int kProducerRegisters = kGroups == 2 ? 40 : 32;
+  static constexpr int kConsumerRegisters = kGroups == 2 ? 232 : 160;
+  static_assert(kProducerRegisters + kGroups * kConsumerRegisters <= (kGroups + 1) * kEntryRegisters);
+};
+
+// What the producer tells the consumers of a tile. One thread works it out while they are busy with the tile
+// before.
+struct Tile {
+  int batch, head, first_row;
+  int first_step, steps;  // in units of Shape::kKeys keys; steps 0: no visible key
+  int valid, offset;      // of the batch (meaning.cuh)
+  bool more;              // false: there is no such tile, all are done
+  HeadTerms terms;
+};
+
+template <class Shape>
+struct HopperShared {
+  using Element = typename Shape::Element;
+  static constexpr int kBlocks = Shape::kHeadSize / kAtomElements;
+  alignas(1024) Element q[kBlocks][Shape::kRows][kAtomElements];
+  alignas(1024) Element k[Shape::kStages][kBlocks][Shape::kKeys][kAtomElements];
+  alignas(1024) Element v[Shape::kStages][kBlocks][Shape::kKeys][kAtomElements];
+  Barrier q_full, q_empty;
+  Barrier k_full[Shape::kStages], k_empty[Shape::kStages];
+  Barrier v_full[Shape::kStages], v_empty[Shape::kStages];
+  Tile tile;  // the one that q belongs to
+};
+
+struct HopperArguments {
+  CUtensorMap q, k, v;
+  SaProblem problem;
+  unsigned char* flags;   // of non-finite output, or null (kernels.h)
+  int* next_tile;         // counter for dynamic order, 0 at the start, or null: every gridDim.x-th tile
+  int tiles, row_blocks;  // row_blocks: tiles of one head
+  int heads, group;       // query heads of a batch; query heads of a kv head
+  int section_heads;      // heads worked on together, so that their keys and values stay in the L2 cache
+};
+
+// Heads are taken in sections; inside one, the last rows of all its heads come first, because under a causal
+// mask they have most work and short tiles fill the end best.
+template <class Shape>
+__device__ __forceinline__ void find_tile(const HopperArguments& args, int index, Tile& tile) {
+  const SaProblem& p = args.problem;
+  const int section = index / (args.section_heads * args.row_blocks);
+  const int within = index - section * args.section_heads * args.row_blocks;
+  const int width = min(args.section_heads, args.tiles / args.row_blocks - section * args.section_heads);
+  const int head = section * args.section_heads + within % width;
+  tile.first_row = (args.row_blocks - 1 - within / width) * Shape::kRows;
+  tile.batch = head / args.heads;
+  tile.head = head - tile.batch * args.heads;
+  tile.valid = valid_keys(p, tile.batch);
+  tile.offset = position_offset(p, tile.batch);
+  const int last_row = min(tile.first_row + Shape::kRows, static_cast<int>(p.query_length)) - 1;
+  const int lo = key_range(p, tile.valid, tile.first_row + tile.offset).lo;
+  const int hi = key_range(p, tile.valid, last_row + tile.offset).hi;
+  tile.first_step = lo / Shape::kKeys;
+  tile.steps = hi > lo ? (hi + Shape::kKeys - 1) / Shape::kKeys - tile.first_step : 0;
+  tile.terms = head_terms(p, tile.batch, tile.head, tile.valid);
+  tile.more = true;
+}
+
+// Position in a ring of kStages barriers: which one, and the parity that its next completion has.
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+}  // namespace sa
