@@ -144,7 +144,7 @@ describe('reading the imports of a model', () => {
       await writeFile(path, big);
       for (const model of [path, big]) {
         const imports = await readModelImports(model);
-        assert.deepEqual([...imports!.domains].sort(), ['', 'ort.sigmoid']);
+        assert.deepEqual([...imports!.domains.keys()].sort(), ['', 'ort.sigmoid']);
         assert.deepEqual([...imports!.functionDomains], ['ort.sigmoid']);
       }
     } finally {
