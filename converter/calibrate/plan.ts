@@ -6,7 +6,13 @@ import { samplesFor, type PlacedModel } from '../verify/verify.js';
 import { variantOf } from '../verify/variant.js';
 import type { SampleSource } from '../data/source.js';
 import { calibrate, type SiteFit } from './calibrate.js';
-import { boundWarnings, measureSites, measuredBias, type SiteStatistics } from './faithful.js';
+import {
+  boundWarnings,
+  measureSites,
+  measuredBias,
+  UNMEASURED_BIAS,
+  type SiteStatistics,
+} from './faithful.js';
 
 export interface MeasureRequest {
   readonly placed: PlacedModel;
@@ -23,6 +29,8 @@ export interface PlanRequest extends MeasureRequest {
   readonly mode: Mode;
   /** Mode `calibrated`: so many sites, the worst, stay faithful. */
   readonly keep?: number;
+  /** Mode `faithful` without samples: do not run the model to see whether its scores leave the bound. */
+  readonly unmeasuredIsFine?: boolean;
 }
 
 export interface Measured {
@@ -45,7 +53,22 @@ export async function planParameters(request: PlanRequest): Promise<Plan> {
   if (request.mode === 'calibrated') return planCalibrated(request);
   if (request.mode === 'faithful' && (request.source ?? request.data) !== undefined)
     return planFaithful(request);
-  return { parameters: new Map(), calibration: null, statistics: [], notes: [] };
+  const notes =
+    request.mode === 'faithful' && !request.unmeasuredIsFine ? await unmeasuredNotes(request) : [];
+  return { parameters: new Map(), calibration: null, statistics: [], notes };
+}
+
+/** Warnings about the bias that is taken without samples, from random inputs; none where the model cannot be run. */
+async function unmeasuredNotes(request: PlanRequest): Promise<string[]> {
+  try {
+    const statistics = await statisticsOf(request, await samples(request));
+    const notes = statistics.flatMap((site) => boundWarnings(site, { bias: UNMEASURED_BIAS }));
+    return notes.length === 0
+      ? []
+      : [...notes, 'give sample inputs with --data for a bias that suits each head'];
+  } catch {
+    return [];
+  }
 }
 
 async function planFaithful(request: PlanRequest): Promise<Plan> {

@@ -8,14 +8,17 @@ import { externalDataPath, writePieces } from '../onnx/file.js';
 import { REASONS } from '../reasons.js';
 import type { ReportInput } from '../report/page.js';
 import { openRuntime, type Runtime } from '../verify/runtime.js';
+import { variantOf } from '../verify/variant.js';
 import type { Verification } from '../verify/verification.js';
 import { exchangedOriginal, ModelRefused, verify, type VerifyRequest } from '../verify/verify.js';
 import { calibrationText } from './calibration-text.js';
 import { EXIT, Failure, fileErrorText, modelFailure, runtimeErrorText, type ExitCode } from './failure.js';
 import { checkWritable, externalLocations, openModelOrFail, totalBytes } from './model-file.js';
+import { loadMetric, measureMetric, type MetricResult } from './metric.js';
 import { Progress } from './progress.js';
 import { writeReport } from './report-file.js';
 import { runFailure } from './run-failure.js';
+import { short } from './table.js';
 import { jsonText, verificationText } from './verify-text.js';
 
 export interface ConvertCommandOptions {
@@ -36,6 +39,7 @@ const VERIFY_UNASKED_BYTES = 2 ** 30;
 
 export async function convertCommand(file: string, options: ConvertCommandOptions): Promise<ExitCode> {
   checkOptions(file, options);
+  if (options.metric !== undefined) await loadMetric(options.metric);
   const { model, close } = openModelOrFail(file);
   const progress = new Progress();
   try {
@@ -48,26 +52,33 @@ export async function convertCommand(file: string, options: ConvertCommandOption
       return EXIT.nothingToConvert;
     }
     const work = { file, model, conversion, plan, options, runtime, progress };
-    const { verification, unverified } = await verified(work);
+    const outcome = { ...(await verified(work)), metric: await measuredMetric(work) };
+    const { verification } = outcome;
     const output = await outputPieces(work);
     progress.clear();
     if (verification && !verification.passed) {
-      if (options.json) console.log(jsonText(summary(work, verification, null)));
+      if (options.json) console.log(jsonText(summary(work, outcome, null)));
       else console.log(verificationText(verification));
       throw new Failure(`${verification.verdict}; nothing was written`, EXIT.verificationFailed);
     }
     write(options.output, output, progress);
     copyExternalData(file, model, options);
-    if (options.report !== undefined)
-      writeReport(options.report, reportInput(work, verification, unverified));
+    if (options.report !== undefined) writeReport(options.report, reportInput(work, outcome));
     if (options.json) {
-      console.log(jsonText({ ...summary(work, verification, options.output), unverified }));
-    } else print(work, verification, unverified);
+      console.log(jsonText(summary(work, outcome, options.output)));
+    } else print(work, outcome);
     return EXIT.done;
   } finally {
     progress.clear();
     close();
   }
+}
+
+interface Outcome {
+  readonly verification: Verification | null;
+  /** Why nothing was verified. */
+  readonly unverified: string | null;
+  readonly metric: MetricResult | null;
 }
 
 interface Work {
@@ -126,6 +137,7 @@ async function plannedParameters(
       ...(options.data === undefined ? {} : { data: options.data }),
       ...(options.keep === undefined ? {} : { keep: options.keep }),
       seed: options.seed,
+      unmeasuredIsFine: totalBytes(file, model) > VERIFY_UNASKED_BYTES,
       progress: (label, fraction) => progress.show(label, fraction),
     });
   } catch (error) {
@@ -154,9 +166,7 @@ function requestOf({ file, model, conversion, plan, options, progress }: Work): 
   };
 }
 
-async function verified(
-  work: Work,
-): Promise<{ verification: Verification | null; unverified: string | null }> {
+async function verified(work: Work): Promise<Pick<Outcome, 'verification' | 'unverified'>> {
   const { file, model, options, runtime } = work;
   const bytes = totalBytes(file, model);
   if (options.data === undefined && bytes > VERIFY_UNASKED_BYTES) {
@@ -171,6 +181,18 @@ async function verified(
   } catch (error) {
     return { verification: null, unverified: unverifiedBecause(error, options) };
   }
+}
+
+async function measuredMetric({
+  file,
+  model,
+  conversion,
+  options,
+  runtime,
+}: Work): Promise<MetricResult | null> {
+  if (options.metric === undefined) return null;
+  const original = variantOf(model, {});
+  return measureMetric(options.metric, original, conversion.toBytes(), folderOf(file), await runtime());
 }
 
 /** Why a model cannot be run here though it may be right; anything else is a failure. */
@@ -228,7 +250,7 @@ function copyExternalData(
 
 function summary(
   { file, conversion, plan, options }: Work,
-  verification: Verification | null,
+  { verification, unverified, metric }: Outcome,
   output: string | null,
 ): object {
   return {
@@ -240,11 +262,13 @@ function summary(
     sites: conversion.replaced.map(({ site, node, attributes }) => ({ name: site.name, node, attributes })),
     calibration: plan.calibration,
     notes: plan.notes,
+    metric,
     verify: verification,
+    unverified,
   };
 }
 
-function reportInput(work: Work, verification: Verification | null, unverified: string | null): ReportInput {
+function reportInput(work: Work, { verification, unverified, metric }: Outcome): ReportInput {
   const { file, model, conversion, plan, options } = work;
   return {
     file: path.basename(file),
@@ -258,6 +282,7 @@ function reportInput(work: Work, verification: Verification | null, unverified: 
       plan,
       verification,
       unverified,
+      metric,
     },
   };
 }
@@ -282,7 +307,7 @@ function reportNothing(file: string, conversion: Conversion, options: ConvertCom
   );
 }
 
-function print(work: Work, verification: Verification | null, unverified: string | null): void {
+function print(work: Work, { verification, unverified, metric }: Outcome): void {
   const { conversion, options, plan } = work;
   const total = conversion.replaced.length + conversion.refused.length;
   console.log(`Replaced ${conversion.replaced.length} of ${total} attention sites, mode ${options.mode}.`);
@@ -293,5 +318,11 @@ function print(work: Work, verification: Verification | null, unverified: string
   for (const note of plan.notes) console.log(`Note: ${note}.`);
   if (verification) console.log(`\n${verificationText(verification)}`);
   else console.log(`\nNot verified: ${unverified ?? ''}.`);
+  if (metric) {
+    const { name, original, converted } = metric;
+    console.log(
+      `${name}: ${short(original)} original, ${short(converted)} converted (${short(converted - original)}).`,
+    );
+  }
   console.log(`Wrote ${options.output} (${(statSync(options.output).size / 1e6).toFixed(1)} MB).`);
 }

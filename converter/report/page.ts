@@ -28,6 +28,8 @@ export interface ReportInput {
     readonly verification: Verification | null;
     /** Why nothing was verified. */
     readonly unverified: string | null;
+    /** The task's metric of both models, where the user gave one. */
+    readonly metric: { readonly name: string; readonly original: number; readonly converted: number } | null;
   };
   readonly statistics?: readonly SiteStatistics[];
 }
@@ -44,7 +46,7 @@ export function reportPage(input: ReportInput): string {
     `<h1>${escaped(result ? `${file} → ${result.output}` : file)}</h1>`,
     `<p class="lead">${escaped(origin(inspection, result?.mode))}</p>`,
     result ? verdictCard(result.verification, result.unverified) : '',
-    figures(placed, result?.verification ?? null),
+    figures(placed, result?.verification ?? null, result?.metric ?? null),
     placed.length > 0 ? section('Along the depth of the model', depthCard(placed)) : '',
     result?.verification && result.verification.sites.length > 0
       ? verificationSection(result.verification)
@@ -101,7 +103,11 @@ function verdictCard(verification: Verification | null, unverified: string | nul
   );
 }
 
-function figures(placed: readonly PlacedSite[], verification: Verification | null): string {
+function figures(
+  placed: readonly PlacedSite[],
+  verification: Verification | null,
+  metric: NonNullable<ReportInput['result']>['metric'],
+): string {
   const count = (outcome: Outcome): number => placed.filter((site) => site.outcome === outcome).length;
   const cells: [string, string][] = [
     [String(placed.length), 'attention sites'],
@@ -114,6 +120,10 @@ function figures(placed: readonly PlacedSite[], verification: Verification | nul
       number(Math.max(...verification.drift.map(({ maxRelative }) => maxRelative))),
       'largest relative difference of an output',
     ]);
+  }
+  if (metric) {
+    cells.push([number(metric.original), `${escaped(metric.name)}, original`]);
+    cells.push([number(metric.converted), `${escaped(metric.name)}, converted`]);
   }
   const boxes = cells.map(([value, text]) => `<div class="figure"><b>${value}</b><span>${text}</span></div>`);
   return `<div class="figures">${boxes.join('')}</div>`;

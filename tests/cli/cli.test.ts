@@ -93,6 +93,29 @@ describe('command line', function () {
     assert.deepEqual(sites.map(({ attributes }) => attributes['normalize']).sort(), [0, 1]);
   });
 
+  it('scores both models with a metric of the user', async () => {
+    const module = `export const metricName = 'mean';
+      export async function metric({ run, inputs }) {
+        const data = new Float32Array(2 * 5 * 8).map((_, i) => Math.sin(i));
+        const { y } = await run({ [inputs[0].name]: { type: 'float32', dims: [2, 5, 8], data } });
+        return y.data.reduce((a, b) => a + b, 0) / y.data.length;
+      }`;
+    await writeFile(at('metric.mjs'), module);
+    const { code, stdout, stderr } = await convert(
+      'softmax.onnx',
+      'faithful',
+      '--metric',
+      at('metric.mjs'),
+      '--json',
+    );
+    assert.equal(code, 0, stderr);
+    const { metric } = JSON.parse(stdout) as {
+      metric: { name: string; original: number; converted: number };
+    };
+    assert.equal(metric.name, 'mean');
+    assert.ok(Math.abs(metric.original - metric.converted) < 1e-6 && metric.original !== 0);
+  });
+
   it('emits a sigmoid model in standard operators only', async () => {
     const { code, stderr } = await convert('softmax.onnx', 'paper', '--emit', 'decomposed');
     assert.equal(code, 0, stderr);
@@ -233,6 +256,15 @@ describe('command line', function () {
       1,
       /report .*cannot be written/,
       () => converting('softmax.onnx', 'out.onnx', '--report', at('no/r.html')),
+    ],
+    [
+      'a metric module without metric',
+      1,
+      /metric .*m\.mjs: the module must export a function "metric"/,
+      () =>
+        written('m.mjs', 'export const x = 1;', () =>
+          converting('softmax.onnx', 'out.onnx', '--metric', at('m.mjs')),
+        ),
     ],
     [
       'missing sample data',
