@@ -120,9 +120,16 @@ struct Plan {
   }
 };
 
+// The tensor-core kernels round weights to T before they are divided by their sum. float16 cannot hold those
+// of a bias far below the scores (exp(-40) for a softmax kept faithfully), so such calls keep float32
+// weights.
+bool weights_fit(const SaProblem& p) {
+  return p.type == SA_BFLOAT16 || !p.normalize;
+}
+
 bool tensor_cores_can_run(const SaProblem& p) {
-  return p.type != SA_FLOAT && std::max(p.head_size, p.value_head_size) <= 256 && p.key_length < (1 << 30) &&
-         p.query_length < (1 << 30) && p.query_heads < 65536 && p.batch < 65536;
+  return p.type != SA_FLOAT && weights_fit(p) && std::max(p.head_size, p.value_head_size) <= 256 &&
+         p.key_length < (1 << 30) && p.query_length < (1 << 30) && p.query_heads < 65536 && p.batch < 65536;
 }
 
 const char* name_of(SaCudaKernel kernel) {

@@ -16,9 +16,9 @@ import { convert, openModel } from '../../converter/index.js';
 import { register } from '../../op/node/index.js';
 import { transformerModel, type TransformerShape } from './transformer-model.js';
 
-const ROUNDS = 15;
+const ROUNDS = 9;
 const FEW_LAYERS = 4;
-const MANY_LAYERS = 28;
+const MANY_LAYERS = 16;
 
 const encoder = { length: 4096, hidden: 768, heads: 12, kvHeads: 12, causal: false } as const;
 const gpt = { length: 8192, hidden: 2048, heads: 16, kvHeads: 16, causal: true } as const;

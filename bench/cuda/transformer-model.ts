@@ -24,14 +24,18 @@ export interface TransformerShape {
 }
 
 const VOCABULARY = 256;
+/** Random values of a weight before they repeat; prime, so that no two rows are equal. */
+const DISTINCT_VALUES = 65_537;
 
 export function transformerModel(shape: TransformerShape): Uint8Array {
   const { layers, length, hidden, heads, kvHeads } = shape;
   const kvWidth = (hidden / heads) * kvHeads;
   const random = gaussian(1);
   const half = (name: string, dims: number[], deviation: number): proto.onnx.ITensorProto => {
-    const values = Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => deviation * random());
-    const bits = fromNumbers('float16', dims, values).data as Uint16Array;
+    const size = dims.reduce((a, b) => a * b, 1);
+    const some = Array.from({ length: Math.min(size, DISTINCT_VALUES) }, () => deviation * random());
+    const pattern = fromNumbers('float16', [some.length], some).data as Uint16Array;
+    const bits = Uint16Array.from({ length: size }, (_, i) => pattern[i % pattern.length]!);
     return TensorProto.create({
       name,
       dims,
