@@ -1,10 +1,10 @@
 /** `convert`: plans parameters, replaces attention, verifies the result and only then writes it. */
-import { copyFileSync, mkdirSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import path from 'node:path';
 import { planParameters, type Plan } from '../calibrate/plan.js';
 import type { Conversion, Mode } from '../conversion.js';
 import { convert, openModel, type Model } from '../index.js';
-import { externalDataPath, writePieces } from '../onnx/file.js';
+import { writePieces } from '../onnx/file.js';
 import { REASONS } from '../reasons.js';
 import type { ReportInput } from '../report/page.js';
 import { openRuntime, type Runtime } from '../verify/runtime.js';
@@ -13,7 +13,13 @@ import type { Verification } from '../verify/verification.js';
 import { exchangedOriginal, ModelRefused, verify, type VerifyRequest } from '../verify/verify.js';
 import { calibrationText } from './calibration-text.js';
 import { EXIT, Failure, fileErrorText, modelFailure, runtimeErrorText, type ExitCode } from './failure.js';
-import { checkWritable, externalLocations, openModelOrFail, totalBytes } from './model-file.js';
+import {
+  checkWritable,
+  copyExternalFiles,
+  externalLocations,
+  openModelOrFail,
+  totalBytes,
+} from './model-file.js';
 import { loadMetric, measureMetric, type MetricResult } from './metric.js';
 import { Progress } from './progress.js';
 import { writeReport } from './report-file.js';
@@ -61,8 +67,8 @@ export async function convertCommand(file: string, options: ConvertCommandOption
       else console.log(verificationText(verification));
       throw new Failure(`${verification.verdict}; nothing was written`, EXIT.verificationFailed);
     }
+    if (options.copyExternalData) copyExternalFiles(file, model, options.output);
     write(options.output, output, progress);
-    copyExternalData(file, model, options);
     if (options.report !== undefined) writeReport(options.report, reportInput(work, outcome));
     if (options.json) {
       console.log(jsonText(summary(work, outcome, options.output)));
@@ -229,22 +235,6 @@ function write(output: string, pieces: Iterable<Uint8Array>, progress: Progress)
     });
   } finally {
     progress.clear();
-  }
-}
-
-function copyExternalData(
-  file: string,
-  model: Model,
-  { output, copyExternalData: copy }: ConvertCommandOptions,
-): void {
-  if (!copy || sameFolder(file, output)) return;
-  for (const location of externalLocations(model)) {
-    const from = externalDataPath(file, location);
-    // Null for what is not there or lies outside the model's folder: a model must not name files to copy at will.
-    if (from === null) continue;
-    const to = path.join(folderOf(output), location);
-    mkdirSync(path.dirname(to), { recursive: true });
-    copyFileSync(from, to);
   }
 }
 

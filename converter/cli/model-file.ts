@@ -1,8 +1,18 @@
 /** Model files as the command line reads and writes them: every problem becomes one sentence. */
-import { accessSync, constants, existsSync, realpathSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import path from 'node:path';
 import type { Model } from '../onnx/model.js';
-import { openModelFile, type OpenFile } from '../onnx/file.js';
+import { externalDataPath, openModelFile, type OpenFile } from '../onnx/file.js';
 import { EXIT, Failure, fileErrorText, modelFailure } from './failure.js';
 
 /** Opens a model; throws a Failure with exit code 2. */
@@ -50,9 +60,30 @@ export function externalLocations(model: Model): string[] {
 
 /** Bytes of the model with its external data. */
 export function totalBytes(file: string, model: Model): number {
-  const folder = path.dirname(file);
   return externalLocations(model)
-    .map((location) => path.join(folder, location))
-    .filter((external) => existsSync(external))
-    .reduce((sum, external) => sum + statSync(external).size, model.source.size);
+    .map((location) => externalDataPath(file, location))
+    .reduce((sum, external) => sum + (external === null ? 0 : statSync(external).size), model.source.size);
+}
+
+/** Copies external data beside the output; each file appears complete or not at all. */
+export function copyExternalFiles(file: string, model: Model, output: string): void {
+  const folder = path.dirname(path.resolve(output));
+  if (path.dirname(path.resolve(file)) === folder) return;
+  for (const location of externalLocations(model)) {
+    const from = externalDataPath(file, location);
+    // Null for what is not there or lies outside the model's folder: a model must not name files to copy at will.
+    if (from === null) continue;
+    const target = path.join(folder, location);
+    const temporary = `${target}.${process.pid}.part`;
+    try {
+      mkdirSync(path.dirname(target), { recursive: true });
+      copyFileSync(from, temporary);
+      renameSync(temporary, target);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw new Failure(`external data ${location}: cannot be copied, ${fileErrorText(error)}`, EXIT.usage, {
+        cause: error,
+      });
+    }
+  }
 }

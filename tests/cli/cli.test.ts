@@ -6,7 +6,7 @@ import path from 'node:path';
 import { zipSync } from 'fflate';
 import { npy } from '../data/npy-writer.js';
 import { runCli } from './run-cli.js';
-import { attentionModel, classifierModel, mistypedModel } from './small-models.js';
+import { attentionModel, classifierModel, mistypedModel, withExternalData } from './small-models.js';
 
 describe('command line', function () {
   this.timeout(60_000);
@@ -126,6 +126,25 @@ describe('command line', function () {
     await runCli('convert', at('softmax.onnx'), '-o', operator, '--mode', 'paper');
     const verified = await runCli('verify', at('out.onnx'), operator);
     assert.equal(verified.code, 0, verified.stdout + verified.stderr);
+  });
+
+  it('refers to external data in the same folder, copies it on demand, and never loses it', async () => {
+    const { model, data } = withExternalData(attentionModel({ layers: 2 }), 'weights.bin');
+    await writeFile(at('big.onnx'), model);
+    await writeFile(at('weights.bin'), data);
+    await mkdir(at('other'));
+    const beside = await convert('big.onnx', 'faithful');
+    assert.equal(beside.code, 0, beside.stderr);
+    assert.equal((await runCli('verify', at('softmax.onnx'), at('out.onnx'))).code, 0);
+    const elsewhere = ['convert', at('big.onnx'), '-o', at('other/out.onnx'), '--mode', 'faithful'];
+    const refused = await runCli(...elsewhere);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /keeps its numbers in weights\.bin beside it.*--copy-external-data/);
+    assert.deepEqual(await readdir(at('other')), []);
+    const copied = await runCli(...elsewhere, '--copy-external-data');
+    assert.equal(copied.code, 0, copied.stderr);
+    assert.deepEqual(await readFile(at('other/weights.bin')), Buffer.from(data));
+    assert.equal((await runCli('verify', at('softmax.onnx'), at('other/out.onnx'))).code, 0);
   });
 
   it('says that there is nothing to convert', async () => {

@@ -178,3 +178,27 @@ function encode(
     graph: { name: 'small', node, initializer, input, output },
   }).finish();
 }
+
+/** The model with its larger constants in a file beside it. */
+export function withExternalData(
+  model: Uint8Array,
+  location: string,
+): { model: Uint8Array; data: Uint8Array } {
+  const decoded = proto.onnx.ModelProto.decode(model);
+  const parts: Uint8Array[] = [];
+  let offset = 0;
+  for (const tensor of decoded.graph!.initializer!) {
+    const bytes = tensor.rawData;
+    if (!bytes || bytes.length < 100) continue;
+    parts.push(Uint8Array.from(bytes));
+    tensor.externalData = [
+      { key: 'location', value: location },
+      { key: 'offset', value: String(offset) },
+      { key: 'length', value: String(bytes.length) },
+    ];
+    tensor.dataLocation = proto.onnx.TensorProto.DataLocation.EXTERNAL;
+    delete tensor.rawData;
+    offset += bytes.length;
+  }
+  return { model: proto.onnx.ModelProto.encode(decoded).finish(), data: Buffer.concat(parts) };
+}
