@@ -1,5 +1,8 @@
 /** A softmax attention with open batch and length, the model that the documents call `model.onnx`. */
+import { zipSync } from 'fflate';
 import proto from 'onnx-proto';
+import { numbers } from '../node/models.js';
+import { npy } from '../data/npy-writer.js';
 
 const { ModelProto } = proto.onnx;
 
@@ -36,4 +39,12 @@ export function sampleModel(): Uint8Array {
   };
   const message = { irVersion: 8, opsetImport: [{ domain: '', version: 17 }], graph };
   return ModelProto.encode(ModelProto.fromObject(message)).finish();
+}
+
+/** Inputs of one run of it, as an .npz archive. */
+export function sampleInputs(seed: number): Uint8Array {
+  const dims = [1, 4, 6 + seed, 16];
+  const count = dims.reduce((a, b) => a * b, 1);
+  const array = (offset: number): Uint8Array => npy('<f4', dims, numbers(count, 3 * seed + offset));
+  return zipSync({ 'q.npy': array(1), 'k.npy': array(2), 'v.npy': array(3) });
 }

@@ -2,18 +2,26 @@
  * What README, CONTRIBUTING and docs/ show is run: `sh` blocks command by command (this package's own command line for real;
  * of npm, npx and node commands, that the script or file exists), `js` and `ts` blocks that use onnxruntime-node are run,
  * those for the browser are compiled against this package. All blocks of a document run in order in one folder that has
- * `model.onnx` and `converted.onnx`. Blocks in other languages must be `text`, `json` or said to be untested.
+ * `model.onnx`, `converted.onnx`, `out.onnx` and `samples/`. Blocks in other languages must be `text`, `json` or said to be untested.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import { convert, openModel } from '../../converter/index.js';
-import { sampleModel } from './sample-model.js';
+import { sampleInputs, sampleModel } from './sample-model.js';
 import { documents, snippets, type Snippet } from './snippets.js';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -100,10 +108,10 @@ describe('documents', function () {
       try {
         const model = sampleModel();
         writeFileSync(join(folder, 'model.onnx'), model);
-        writeFileSync(
-          join(folder, 'converted.onnx'),
-          convert(openModel(model), { mode: 'faithful' }).toBytes(),
-        );
+        const converted = convert(openModel(model), { mode: 'faithful' }).toBytes();
+        for (const name of ['converted.onnx', 'out.onnx']) writeFileSync(join(folder, name), converted);
+        mkdirSync(join(folder, 'samples'));
+        for (const i of [0, 1, 2]) writeFileSync(join(folder, 'samples', `${i}.npz`), sampleInputs(i));
         symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
         for (const block of blocks) {
           const where = `${file}:${block.line}`;
