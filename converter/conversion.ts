@@ -24,6 +24,11 @@ export interface SiteParameters {
    * below. Softmax does not see it. Left out where a past, padding or a soft cap takes part.
    */
   readonly centreScores?: boolean;
+  /**
+   * Let the mean of the values over positions take the part that a row's weights lack of 1: `W (V - mean) + mean`, which
+   * softmax does not see. For sites where every row sees all keys; left out where kv heads are shared or a past takes part.
+   */
+  readonly centreValues?: boolean;
 }
 
 export interface ConvertOptions {

@@ -20,7 +20,7 @@ export interface SiteFit {
   /** |y - o| / |o| over all heads: after fitting, and with the paper's b = -log n. */
   readonly error: number;
   readonly paperError: number;
-  /** The mean of each row's scores is subtracted first. */
+  /** With the mean of each row's scores and of the values taken out. */
   readonly centred: boolean;
   /** Left in faithful mode. */
   readonly kept: boolean;
@@ -42,7 +42,7 @@ export interface Calibration {
   readonly sites: readonly SiteFit[];
 }
 
-/** Centring costs two small nodes, so it has to lower the error by a tenth. */
+/** Centring costs five small nodes, so it has to lower the error by a tenth. */
 const WORTH_CENTRING = 0.9;
 
 const UNFITTED = { bias: 0, scale: 1, gain: 1 } as const;
@@ -104,7 +104,7 @@ interface GatheredRows {
   readonly store: RowStore;
   readonly biasMode: Attributes['bias_mode'];
   readonly softcap: number;
-  /** Scores can be centred by their keys: every row sees all of them. */
+  /** Scores and values can be centred: every row sees all keys, and no head shares them. */
   readonly canCentre: boolean;
 }
 
@@ -122,7 +122,9 @@ async function gather(
     const biasMode = biasModeOf(replacement);
     const softcap = Number(replacement.attributes['softcap'] ?? 0);
     const withPast = replacement.site.cache || 'past_key' in replacement.inputs;
-    const canCentre = biasMode === 'neg_log_total' && softcap === 0 && !withPast;
+    const seesAllKeys = biasMode === 'neg_log_total' && replacement.site.mask.length === 0;
+    const { heads, kvHeads } = replacement.site;
+    const canCentre = seesAllKeys && softcap === 0 && !withPast && heads !== null && heads === kvHeads;
     return { store: new RowStore(biasMode, new RandomNumbers(seed + index)), biasMode, softcap, canCentre };
   });
   const collector = await openCollector(conversion.toBytes(), placed.model, placed.folder, replaced, runtime);
@@ -151,6 +153,8 @@ function fitSite(
   rows: GatheredRows,
 ): { fit: SiteFit; biasMode: Attributes['bias_mode'] } {
   const blocks = Array.from({ length: rows.store.heads }, (_, head) => rows.store.head(head));
+  const energy = blocks.reduce((sum, own) => sum + energyOf(own), 0);
+  const relative = (loss: number): number => (energy > 0 ? Math.sqrt(loss / energy) : 0);
   const plain = fitHeads(blocks, rows.softcap);
   const centred = rows.canCentre
     ? fitHeads(
@@ -158,33 +162,27 @@ function fitSite(
         rows.softcap,
       )
     : plain;
-  const isCentred = centred.error < WORTH_CENTRING * plain.error;
-  const { heads, error } = isCentred ? centred : plain;
-  const fit = { site, depth, heads, error, paperError: plain.paperError, centred: isCentred, kept: false };
-  return { fit, biasMode: rows.biasMode };
+  const isCentred = relative(centred.loss) < WORTH_CENTRING * relative(plain.loss);
+  const { heads, loss } = isCentred ? centred : plain;
+  const paperLoss = blocks.reduce(
+    (sum, own) => sum + energyOf(own) * headError(own, rows.softcap, UNFITTED) ** 2,
+    0,
+  );
+  const errors = { error: relative(loss), paperError: relative(paperLoss) };
+  return { fit: { site, depth, heads, ...errors, centred: isCentred, kept: false }, biasMode: rows.biasMode };
 }
 
-interface HeadFits {
-  readonly heads: readonly HeadFit[];
-  readonly error: number;
-  readonly paperError: number;
-}
+const energyOf = (blocks: readonly HeadRows[]): number =>
+  blocks.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
 
-function fitHeads(blocks: readonly (readonly HeadRows[])[], softcap: number): HeadFits {
-  const heads: HeadFit[] = [];
-  let energy = 0;
-  let loss = 0;
-  let paperLoss = 0;
-  for (const own of blocks) {
-    const fit = fitHead(own, softcap, UNFITTED);
-    heads.push(fit);
-    const size = own.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
-    energy += size;
-    loss += size * fit.error ** 2;
-    paperLoss += size * headError(own, softcap, UNFITTED) ** 2;
-  }
-  const relative = (value: number): number => (energy > 0 ? Math.sqrt(value / energy) : 0);
-  return { heads, error: relative(loss), paperError: relative(paperLoss) };
+/** The fit of each head, and the sum of squared errors over all. */
+function fitHeads(
+  blocks: readonly (readonly HeadRows[])[],
+  softcap: number,
+): { heads: readonly HeadFit[]; loss: number } {
+  const heads = blocks.map((own) => fitHead(own, softcap, UNFITTED));
+  const loss = heads.reduce((sum, fit, head) => sum + energyOf(blocks[head]!) * fit.error ** 2, 0);
+  return { heads, loss };
 }
 
 function siteParameters({ heads, centred }: SiteFit, biasMode: Attributes['bias_mode']): SiteParameters {
@@ -196,5 +194,6 @@ function siteParameters({ heads, centred }: SiteFit, biasMode: Attributes['bias_
     headScale: heads.map(({ scale }) => scale),
     headGain: heads.map(({ gain }) => gain),
     centreScores: centred,
+    centreValues: centred,
   };
 }

@@ -105,16 +105,23 @@ function headRows(
   };
 }
 
-/** The same rows with the mean of each row's scores over all keys subtracted, as `centreScores` does. */
+/**
+ * The same rows as `centreScores` and `centreValues` see them: the mean of each row's scores over all keys, and the mean of
+ * the values, subtracted. The target loses the mean of the values too, which is added after attention.
+ */
 export function centredRows(block: HeadRows): HeadRows {
-  const { rows, keys } = block;
+  const { rows, keys, valueSize } = block;
   const scores = Float32Array.from(block.scores);
   for (let row = 0; row < rows; row++) {
     const own = scores.subarray(row * keys, (row + 1) * keys);
     const mean = own.reduce((sum, score) => sum + score, 0) / keys;
     for (let key = 0; key < keys; key++) own[key]! -= mean;
   }
-  return { ...block, scores };
+  const mean = new Float64Array(valueSize);
+  block.values.forEach((value, index) => (mean[index % valueSize]! += value / keys));
+  const without = (numbers: Float32Array): Float32Array =>
+    numbers.map((value, index) => value - mean[index % valueSize]!);
+  return { ...block, scores, values: without(block.values), target: without(block.target) };
 }
 
 /** What softmax attention gives for the row; zeros where no key takes part. */

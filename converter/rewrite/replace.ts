@@ -79,6 +79,12 @@ export function replaceSite(
   if (centres && !masks.isCausal) inputs.set('K', centredKeys(inputs.get('K')!, attachment.rank, emitter));
   const gains = splitGains(site);
   inputs.set('V', feedThrough(attachment.value, attachment, context, dimensions, gains.value, site, 'value'));
+  const centresValues =
+    isSoftmax && parameters.centreValues === true && site.past === null && sharesNoHeads(attachment, site);
+  const valueMean = centresValues
+    ? emitter.reduce('ReduceMean', inputs.get('V')!, attachment.rank - 2)
+    : null;
+  if (valueMean !== null) inputs.set('V', emitter.apply('Sub', [inputs.get('V')!, valueMean]));
 
   const keepHiddenRows = isSoftmax && mode === 'faithful';
   const mask = emitMask(site, masks, knowledge, emitter, dimensions, context.masks, { keepHiddenRows });
@@ -121,7 +127,11 @@ export function replaceSite(
   };
   const { output } = attachment;
   const isDirect =
-    output.relayout.cost === 0 && !output.casts && gains.output.length === 0 && site.form.gain === 1;
+    valueMean === null &&
+    output.relayout.cost === 0 &&
+    !output.casts &&
+    gains.output.length === 0 &&
+    site.form.gain === 1;
   const result = isDirect ? output.link.name : emitter.fresh('Y');
   const call: Call = {
     attributes,
@@ -143,7 +153,7 @@ export function replaceSite(
   const finish = (): void => {
     site.complete?.(emitter);
     if (isDirect) return;
-    let current = result;
+    let current = valueMean === null ? result : emitter.apply('Add', [result, valueMean]);
     for (const entry of gains.output)
       current = applyFactor(current, entry, rankFour(site), context, dimensions, attachment.type, site);
     if (site.form.gain !== 1)
@@ -153,6 +163,11 @@ export function replaceSite(
     if (output.casts) emitter.apply('Cast', [moved], { to: output.link.type }, output.link.name);
   };
   return { call, finish };
+}
+
+function sharesNoHeads(attachment: Attachment, site: Derived): boolean {
+  const heads = fixedProduct(site.heads);
+  return heads !== null && heads === fixedProduct(attachment.kvHeads);
 }
 
 function softmaxAttributes(

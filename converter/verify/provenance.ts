@@ -69,15 +69,21 @@ function parametersOf(model: Model, node: GraphNode): SiteParameters {
     return values ? [...values] : undefined;
   };
   const [headBias, headScale, headGain] = [numbers('head_bias'), numbers('head_scale'), numbers('head_gain')];
-  const centreScores = model.graph.nodes.some(({ name, opType }) => {
-    return (opType === 'CumSum' || opType === 'ReduceMean') && name.startsWith(`${node.name}/`);
-  });
+  const values = model.graph.producer(node.inputs[inputIndex('V')] ?? '');
+  const centreValues = values?.opType === 'Sub' && values.name.startsWith(`${node.name}/`);
+  const keys = model.graph.producer(node.inputs[inputIndex('K')] ?? '');
+  const centreScores =
+    (keys?.opType === 'Sub' && keys.name.startsWith(`${node.name}/`)) ||
+    model.graph.nodes.some(({ name, opType }) => {
+      return opType === 'CumSum' && name.startsWith(`${node.name}/`);
+    });
   const biasMode = textAttribute(node, 'bias_mode', 'none');
   return {
     bias: floatAttribute(node, 'bias', 0),
     biasMode: BIAS_MODES.find((mode) => mode === biasMode) ?? 'none',
     normalize: intAttribute(node, 'normalize', 0) === 1,
     centreScores,
+    centreValues,
     ...(headBias ? { headBias } : {}),
     ...(headScale ? { headScale } : {}),
     ...(headGain ? { headGain } : {}),

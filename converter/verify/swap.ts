@@ -104,9 +104,18 @@ class SwapBuilder {
       weights = this.#node('Div', [weights, this.#node('Max', [sum, this.#scalar(this.#tiny())])]);
     }
     if (headGain) weights = this.#perHead('Mul', weights, headGain);
+    if (this.swap.parameters.centreValues) weights = this.#filledUp(weights);
     this.#rename(weights, site.values.weights!);
     result.set(activation, this.#nodes.splice(0));
     return result;
+  }
+
+  /** What a row's weights lack of 1, spread evenly: the same as `W (V - mean) + mean`. */
+  #filledUp(weights: string): string {
+    const shape = this.#node('Shape', [weights]);
+    const keys = this.#cast(this.#node('Gather', [shape, this.#ints([this.#keyAxis], [])]));
+    const lack = this.#node('Sub', [this.#scalar(1), this.#sumOverKeys(weights)]);
+    return this.#node('Add', [weights, this.#node('Div', [lack, keys])]);
   }
 
   /** 1 / (1 + exp(-x)): runtimes clamp the argument of Sigmoid, and normalised weights need its far tail. */

@@ -26,9 +26,11 @@ describe('centred scores', function () {
     const original = { model: openModel(attentionModel({ layers: 2 })), folder: '.' };
     const parameters: SiteParameters = {
       centreScores: true,
+      centreValues: true,
       biasMode: 'neg_log_total',
       headBias: [0.5, -0.25],
       headScale: [0.75, 1.5],
+      headGain: [0.5, 1.25],
     };
     const made = convert(original.model, { mode: 'calibrated', parameters: () => parameters });
     const { passed, structure, verdict } = await verify(
