@@ -28,7 +28,7 @@ p{margin:8px 0}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:500}
-td.num,th.num{text-align:right}
+td.num,th.num{text-align:right}td.num{white-space:nowrap}
 td.why{min-width:230px}
 td.name{overflow-wrap:anywhere;min-width:150px}
 code{font:.85em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
