@@ -7,6 +7,7 @@ import { arch, cpus, platform } from 'node:os';
 import { join } from 'node:path';
 import { openModel } from '../../converter/index.js';
 import { checkModel, type Outcome } from './check.js';
+import { measureScaling } from './scaling.js';
 import { openZoo, type ZooEntry } from './zoo.js';
 
 interface Row extends Outcome {
@@ -103,6 +104,11 @@ function report(rows: readonly Row[]): void {
     falseReplacements: falseReplacements.length,
   };
   console.log(summary);
+  const scaling = argument('filter') === undefined ? measureScaling() : [];
+  console.log('\n  nodes  sites  inspected in (processor time)');
+  for (const { nodes, sites, milliseconds } of scaling) {
+    console.log(`${String(nodes).padStart(7)}${String(sites).padStart(7)}  ${milliseconds.toFixed(0)} ms`);
+  }
   const output = argument('json');
   if (output !== undefined) {
     const machine = {
@@ -112,7 +118,7 @@ function report(rows: readonly Row[]): void {
       arch: arch(),
       node: process.version,
     };
-    writeFileSync(output, JSON.stringify({ machine, rows, summary }, null, 1));
+    writeFileSync(output, JSON.stringify({ machine, rows, scaling, summary }, null, 1));
   }
 }
 

@@ -402,7 +402,7 @@ function rowAtoms(
   labels: ReadonlyMap<string, Axis>,
   valueAtoms: ReadonlySet<Atom>,
   space: AxisSpace,
-): Atom[] {
+): readonly Atom[] {
   const own = query.letters.filter(
     (letter) => product.output.includes(letter) && !key.letters.includes(letter),
   );
@@ -426,7 +426,7 @@ function splitBatch(
   channels: ReadonlySet<Atom>,
   form: ScoreForm,
   space: AxisSpace,
-): { batch: Atom[]; heads: Atom[] } {
+): { batch: readonly Atom[]; heads: readonly Atom[] } {
   const headSet = new Set<Atom>();
   for (const chain of chains) {
     for (const link of chain) {

@@ -165,7 +165,7 @@ export interface SiteParts {
 export function buildSite(parts: SiteParts): Derived {
   const { node, axes, form } = parts;
   const { space } = axes;
-  const atoms = (axis: Axis): Atom[] => space.resolve(axis);
+  const atoms = (axis: Axis): readonly Atom[] => space.resolve(axis);
   return {
     kind: 'softmax',
     graph: node.graph,

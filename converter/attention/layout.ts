@@ -50,11 +50,15 @@ export class AxisSpace {
   }
 
   /** The axis with split atoms replaced by their parts. */
-  resolve(axis: Axis): Atom[] {
-    return axis.flatMap((atom) => (atom.parts === null ? [atom] : this.resolve(atom.parts)));
+  resolve(axis: Axis): Axis {
+    for (const atom of axis) {
+      if (atom.parts !== null)
+        return axis.flatMap((entry) => (entry.parts === null ? [entry] : this.resolve(entry.parts)));
+    }
+    return axis;
   }
 
-  resolveAll(axes: Axes): Atom[][] {
+  resolveAll(axes: Axes): Axis[] {
     return axes.map((axis) => this.resolve(axis));
   }
 

@@ -28,6 +28,8 @@ export class Environment {
   readonly mismatches: Mismatch[] = [];
   private readonly shapes = new Map<Graph, Map<string, Dims>>();
   private readonly values = new Map<Graph, Map<string, NumericTensor | null>>();
+  /** Values that depend on model inputs or on operators that are not worked out. */
+  private readonly runtime = new Map<Graph, Set<string>>();
   private nextFresh = FRESH_BASE;
 
   constructor(
@@ -57,6 +59,7 @@ export class Environment {
   ): NumericTensor | null {
     const direct = given?.get(name);
     if (direct !== undefined) return direct;
+    if (given === null && this.isRuntime(graph, name)) return null;
     const memo = given === null ? null : new Map<string, NumericTensor | null>(given);
     const cone = this.cone(graph, name, memo);
     if (cone === null) return null;
@@ -64,10 +67,33 @@ export class Environment {
     return this.lookup(graph, name, memo) ?? null;
   }
 
+  /** A size that equals no other. */
+  fresh(): number {
+    return this.nextFresh++;
+  }
+
+  private isRuntime(graph: Graph, name: string): boolean {
+    const home = graph.definer(name);
+    return home === null || (this.runtime.get(home)?.has(name) ?? false);
+  }
+
+  private markRuntime(node: GraphNode): void {
+    if (
+      node.domain === '' &&
+      (node.opType === 'Shape' || node.opType === 'Size' || node.opType === 'Constant')
+    )
+      return;
+    const isWorkedOut = canEvaluate(node) || (node.domain === '' && node.opType === 'ConstantOfShape');
+    if (isWorkedOut && !node.inputs.some((name) => name !== '' && this.isRuntime(node.graph, name))) return;
+    const names = setOf(this.runtime, node.graph);
+    for (const name of node.outputs) names.add(name);
+  }
+
   infer(graph: Graph): void {
     const shapes = this.shapesOf(graph);
     for (const tensor of graph.initializers.values()) shapes.set(tensor.name, tensor.dims);
     for (const input of graph.inputs) {
+      if (!graph.initializers.has(input.name)) setOf(this.runtime, graph).add(input.name);
       if (graph.initializers.has(input.name) || shapes.has(input.name)) continue;
       const dims = this.declared(input);
       if (dims !== null) shapes.set(input.name, dims);
@@ -83,20 +109,7 @@ export class Environment {
       if (constant !== null) inferred = [constant];
     } else if (node.subgraphs.length > 0) inferred = this.inferBodies(node);
     else {
-      const context: ShapeContext = {
-        node,
-        opset: this.opset,
-        dims: (input) => {
-          const name = node.inputs[input];
-          return name === undefined || name === '' ? null : this.dims(graph, name);
-        },
-        value: (input) => {
-          const name = node.inputs[input];
-          return name === undefined || name === '' ? null : this.value(graph, name);
-        },
-        fresh: () => this.nextFresh++,
-        mismatch: (a, b) => this.mismatches.push({ a, b, node }),
-      };
+      const context = new NodeContext(this, node, this.opset);
       inferred = inferShapes(context);
     }
     node.outputs.forEach((name, i) => {
@@ -104,6 +117,7 @@ export class Environment {
       const dims = inferred?.[i] ?? this.declaredShape(graph, name);
       if (dims !== null) shapes.set(name, dims);
     });
+    this.markRuntime(node);
     this.compute(node, null, EAGER_ELEMENTS);
   }
 
@@ -313,6 +327,41 @@ export class Environment {
   type(graph: Graph, name: string): number {
     return this.types.of(graph, name);
   }
+}
+
+class NodeContext implements ShapeContext {
+  constructor(
+    private readonly environment: Environment,
+    readonly node: GraphNode,
+    readonly opset: number,
+  ) {}
+
+  dims(input: number): Dims | null {
+    const name = this.node.inputs[input];
+    return name === undefined || name === '' ? null : this.environment.dims(this.node.graph, name);
+  }
+
+  value(input: number): NumericTensor | null {
+    const name = this.node.inputs[input];
+    return name === undefined || name === '' ? null : this.environment.value(this.node.graph, name);
+  }
+
+  fresh(): number {
+    return this.environment.fresh();
+  }
+
+  mismatch(a: number, b: number): void {
+    this.environment.mismatches.push({ a, b, node: this.node });
+  }
+}
+
+function setOf(sets: Map<Graph, Set<string>>, graph: Graph): Set<string> {
+  let found = sets.get(graph);
+  if (found === undefined) {
+    found = new Set();
+    sets.set(graph, found);
+  }
+  return found;
 }
 
 export function entryOf<T>(maps: Map<Graph, Map<string, T>>, graph: Graph): Map<string, T> {

@@ -4,9 +4,8 @@
  * what the graph asks for and the model is worked out again.
  */
 import type { Model } from '../onnx/model.js';
-import { entryOf as entry, Environment, FRESH_BASE, Types } from './environment.js';
+import { Environment, FRESH_BASE, Types } from './environment.js';
 import type { Graph, ValueInfo } from './graph.js';
-import type { GraphNode } from './node.js';
 import { DataType } from '../onnx/tensor.js';
 import { isFloatType, uniformValue, type NumericTensor } from './numeric.js';
 
@@ -31,10 +30,11 @@ const CHOICES: readonly Choice[] = [
 export class Knowledge {
   readonly environments: readonly Environment[];
   private readonly types = new Types();
-  private readonly constants = new Map<Graph, Map<string, boolean>>();
+  private readonly constants = new Map<Graph, Set<string>>();
 
   constructor(readonly model: Model) {
     this.types.infer(model.graph);
+    this.findConstants(model.graph);
     const kinds = symbolKinds(model);
     const choices = kinds.size === 0 ? CHOICES.slice(0, 1) : CHOICES;
     this.environments = choices.map((choice) => this.workOut(bind(kinds, choice), kinds));
@@ -82,33 +82,20 @@ export class Knowledge {
   /** The value follows from constants (and shapes) alone, however large it is. */
   isConstant(graph: Graph, name: string): boolean {
     const home = graph.definer(name);
-    if (home === null) return false;
-    const known = entry(this.constants, home).get(name);
-    if (known !== undefined) return known;
-    const pending = [{ graph: home, name }];
-    const seen = new Set<GraphNode>();
-    let constant = true;
-    while (pending.length > 0 && constant) {
-      const next = pending.pop()!;
-      const owner = next.graph.definer(next.name);
-      if (owner === null) constant = false;
-      else if (owner.initializers.has(next.name)) continue;
-      else {
-        const node = owner.producer(next.name);
-        if (node === undefined || node.subgraphs.length > 0 || node.opType.startsWith('Random'))
-          constant = false;
-        else if (!seen.has(node)) {
-          seen.add(node);
-          if (node.opType === 'Shape' || node.opType === 'Size') continue;
-          const before = entry(this.constants, owner).get(next.name);
-          if (before === false) constant = false;
-          else if (before === undefined)
-            for (const input of node.inputs) if (input !== '') pending.push({ graph: owner, name: input });
-        }
+    return home !== null && (this.constants.get(home)?.has(name) ?? false);
+  }
+
+  private findConstants(graph: Graph): void {
+    const names = new Set(graph.initializers.keys());
+    this.constants.set(graph, names);
+    for (const node of graph.nodes) {
+      for (const body of node.subgraphs) this.findConstants(body);
+      if (node.subgraphs.length > 0 || node.opType.startsWith('Random')) continue;
+      const isOfShape = node.domain === '' && (node.opType === 'Shape' || node.opType === 'Size');
+      if (isOfShape || node.inputs.every((name) => name === '' || this.isConstant(graph, name))) {
+        for (const name of node.outputs) names.add(name);
       }
     }
-    entry(this.constants, home).set(name, constant);
-    return constant;
   }
 
   /** A further environment in which every length (not batch) symbol has the given size. */

@@ -311,7 +311,14 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
   MatMul: (context) => [matMulDims(context)],
   MatMulInteger: (context) => [matMulDims(context)],
   QLinearMatMul: (context) => {
-    const shifted: ShapeContext = { ...context, dims: (input) => context.dims(input === 1 ? 3 : input) };
+    const shifted: ShapeContext = {
+      node: context.node,
+      opset: context.opset,
+      dims: (input) => context.dims(input === 1 ? 3 : input),
+      value: (input) => context.value(input),
+      fresh: () => context.fresh(),
+      mismatch: (a, b) => context.mismatch(a, b),
+    };
     return [matMulDims(shifted)];
   },
   DynamicQuantizeLinear: (context) => [context.dims(0), [], []],

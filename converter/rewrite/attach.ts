@@ -32,7 +32,20 @@ export interface Attachment {
 /** An Expand moves data that a reshape would not. */
 const EXPAND_COST = 4;
 
+/** Attachments found so far: inspecting and converting ask for the same ones. */
+const known = new WeakMap<Derived, Map<3 | 4, Attachment | null>>();
+
 export function attach(site: Derived, rank: 3 | 4): Attachment | null {
+  const found = known.get(site) ?? new Map<3 | 4, Attachment | null>();
+  known.set(site, found);
+  const before = found.get(rank);
+  if (before !== undefined) return before;
+  const attachment = search(site, rank);
+  found.set(rank, attachment);
+  return attachment;
+}
+
+function search(site: Derived, rank: 3 | 4): Attachment | null {
   const type = operatorType(site);
   let best: Attachment | null = null;
   for (let count = site.heads.length; count >= 0; count--) {
