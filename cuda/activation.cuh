@@ -90,6 +90,7 @@ __device__ __forceinline__ uint32_t tree_max(const uint32_t* pair) {
 struct Affine {
   float slope;
   float intercept[2];
+  bool tiny;  // GeneralSigmoid: the logits are so low that sigmoid is exp
 };
 
 // Row (0 or 1) of each of the eight scores: columns 0-1 of both rows, then columns 8-9.
@@ -136,7 +137,7 @@ struct Sigmoid {
   }
 
   template <int kChunks>
-  static __device__ __forceinline__ void finish(const float* value, uint32_t (*p)[4]) {
+  static __device__ __forceinline__ void finish(const float* value, const Affine&, uint32_t (*p)[4]) {
 #pragma unroll
     for (int i = 0; i < 4 * kChunks; i++)
       p[i / 4][i % 4] = pack<T>(weight(value[2 * i]), weight(value[2 * i + 1]));
@@ -174,11 +175,16 @@ struct SmallSigmoid {
   }
 
   template <int kChunks>
-  static __device__ __forceinline__ void finish(const float* value, uint32_t (*p)[4]) {
+  static __device__ __forceinline__ void finish(const float* value, const Affine&, uint32_t (*p)[4]) {
 #pragma unroll
     for (int i = 0; i < 4 * kChunks; i++)
       p[i / 4][i % 4] = pack<T>(weight(value[2 * i]), weight(value[2 * i + 1]));
-    const uint32_t top = tree_max<T, 4 * kChunks>(p[0]);
+    // The guard looks at e: in bfloat16 the weight as computed falls again beyond e = 1/2.
+    uint32_t pair[2 * kChunks];
+#pragma unroll
+    for (int i = 0; i < 2 * kChunks; i++)
+      pair[i] = pack<T>(fmaxf(value[4 * i], value[4 * i + 1]), fmaxf(value[4 * i + 2], value[4 * i + 3]));
+    const uint32_t top = tree_max<T, 2 * kChunks>(pair);
     if (__builtin_expect(__any_sync(~0u, !(pair_top<T>(top) < kLimit * kScale)), 0)) {
 #pragma unroll
       for (int i = 0; i < 4 * kChunks; i++)
@@ -193,6 +199,31 @@ struct SmallSigmoid {
   }
 };
 
+// Sigmoid for the general kernels. Under normalize a constant factor of a row's weights cancels, and float16
+// needs one: with a bias far below 0 all weights would underflow. There the kernel adds a shift to the logits
+// (scores.cuh) and sets affine.tiny, and the weights are plain exponentials.
+template <class T>
+struct GeneralSigmoid : Sigmoid<T> {
+  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
+    if (Sigmoid<T>::kHalf && affine.tiny) {
+#pragma unroll
+      for (int i = 0; i < 8; i++) score[i] = fast_exp2(score[i]);
+    } else {
+      Sigmoid<T>::start(score, affine);
+    }
+  }
+
+  template <int kChunks>
+  static __device__ __forceinline__ void finish(const float* value, const Affine& affine, uint32_t (*p)[4]) {
+    if (Sigmoid<T>::kHalf && affine.tiny) {
+#pragma unroll
+      for (int i = 0; i < 4 * kChunks; i++) p[i / 4][i % 4] = pack<T>(value[2 * i], value[2 * i + 1]);
+    } else {
+      Sigmoid<T>::template finish<kChunks>(value, affine, p);
+    }
+  }
+};
+
 // sigmoid = (tanh(x / 2) + 1) / 2.
 template <class T>
 struct TanhSigmoid {
@@ -200,7 +231,7 @@ struct TanhSigmoid {
 
   static __device__ __forceinline__ Affine prepare(Affine affine) {
     constexpr float half = 0.5f / kLog2E;
-    return {affine.slope * half, {affine.intercept[0] * half, affine.intercept[1] * half}};
+    return {affine.slope * half, {affine.intercept[0] * half, affine.intercept[1] * half}, false};
   }
 
   static __device__ __forceinline__ void start(float* score, const Affine& affine) {
@@ -210,7 +241,7 @@ struct TanhSigmoid {
   }
 
   template <int kChunks>
-  static __device__ __forceinline__ void finish(const float* value, uint32_t (*p)[4]) {
+  static __device__ __forceinline__ void finish(const float* value, const Affine&, uint32_t (*p)[4]) {
     constexpr float half = 0.5f * kScale;
 #pragma unroll
     for (int i = 0; i < 4 * kChunks; i++)
@@ -229,7 +260,7 @@ struct ExponentialOnly {
       score[i] = fast_exp2(fmaf(score[i], affine.slope, affine.intercept[fragment_row(i)]));
   }
   template <int kChunks>
-  static __device__ __forceinline__ void finish(const float* value, uint32_t (*p)[4]) {
+  static __device__ __forceinline__ void finish(const float* value, const Affine&, uint32_t (*p)[4]) {
 #pragma unroll
     for (int i = 0; i < 4 * kChunks; i++) p[i / 4][i % 4] = pack<T>(value[2 * i], value[2 * i + 1]);
   }

@@ -81,11 +81,11 @@ bool is_general(const SaProblem& p) {
   return p.alibi_slopes != nullptr || p.softcap > 0.0f || p.mask_type != SA_MASK_NONE || p.normalize != 0;
 }
 
-// Whether a key may take no part in some row: then non-finite values must be kept from spreading
-// (launch_repair).
-bool excludes_keys(const SaProblem& p) {
-  return p.is_causal || p.left_window_size >= 0 || p.right_window_size >= 0 ||
-         p.nonpad_kv_seqlen != nullptr || p.mask_type != SA_MASK_NONE;
+// Whether launch_repair may be needed: a key may take no part in some row, whose NaN or Inf must not spread,
+// or float16 weights may be too small or too large to be normalised.
+bool may_need_repair(const SaProblem& p) {
+  return (p.normalize && p.type == SA_FLOAT16) || p.is_causal || p.left_window_size >= 0 ||
+         p.right_window_size >= 0 || p.nonpad_kv_seqlen != nullptr || p.mask_type != SA_MASK_NONE;
 }
 
 Activation activation_for(const SaProblem& p, SaCudaMode mode) {
@@ -186,7 +186,7 @@ SaCudaStatus make_plan(const SaProblem& p, const SaCudaOptions& options, Plan* p
       if (!plan->values_in_present)
         plan->values.offset = plan->take(p.batch * p.kv_heads * p.key_length * value_width * 2);
     }
-    if (excludes_keys(p)) plan->flags = plan->take(flag_count(p));
+    if (may_need_repair(p)) plan->flags = plan->take(flag_count(p));
     if (kernel == SA_CUDA_HOPPER &&
         (p.is_causal || p.right_window_size >= 0 || p.nonpad_kv_seqlen != nullptr))
       plan->counter = plan->take(sizeof(int));

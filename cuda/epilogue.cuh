@@ -23,17 +23,17 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&word)[4]) {
   }
 }
 
-// Flags 16 rows whose sums are not finite (kernels.h).
+// Flags 16 rows whose sums are not finite, or `coarse` (kernels.h).
 template <int kHeadSize>
 __device__ __forceinline__ void flag_output(const float (&out)[kHeadSize / 2], const SaProblem& p,
-                                            const FragmentRows& rows, unsigned char* flags) {
+                                            const FragmentRows& rows, unsigned char* flags, bool coarse) {
   if (flags == nullptr) return;
   const int lane = threadIdx.x % 32, length = static_cast<int>(p.query_length),
             first = rows.row[0] - lane / 4;
   float probe = 0.0f;  // a NaN or Inf makes it NaN
 #pragma unroll
   for (int i = 0; i < kHeadSize / 2; i++) probe = fmaf(out[i], 0.0f, probe);
-  const bool bad = __any_sync(~0u, probe != probe);
+  const bool bad = __any_sync(~0u, coarse || probe != probe);
   if (lane == 0 && first < length)
     flags[(rows.batch * p.query_heads + rows.head) * ((length + kFlagRows - 1) / kFlagRows) +
           first / kFlagRows] = bad;

@@ -22,6 +22,7 @@ struct TileWork {
   int seen_from, seen_to;  // keys that all 64 rows see; a step inside needs no masking
   HeadTerms head;
   Affine affine;
+  float shift = 0.0f;  // normalize_shift
 
   __device__ __forceinline__ TileWork(const SaProblem& p, const Tile& tile, int group) {
     const int thread = threadIdx.x % 128;
@@ -38,7 +39,7 @@ struct TileWork {
     seen_from = key_range(p, rows.valid, top + 63).lo;
     seen_to = key_range(p, rows.valid, top).hi;
     head = tile.terms;
-    affine = {1.0f, {0.0f, 0.0f}};
+    affine = {1.0f, {0.0f, 0.0f}, false};
     if constexpr (!Shape::kGeneral) {
       // A slope of 0 would turn an excluding score into NaN.
       affine.slope = head.scale == 0.0f ? 1e-30f : head.scale * kLog2E;
@@ -50,6 +51,10 @@ struct TileWork {
       }
     }
     affine = Shape::Activation::prepare(affine);
+    if constexpr (Shape::kGeneral) {
+      shift = normalize_shift<typename Shape::Element>(p, head);
+      affine.tiny = shift > 0.0f;
+    }
   }
 };
 
@@ -129,9 +134,9 @@ class Consumer {
       const bool last = first + kUnit >= kChunks;
       if (last && Shape::kTurns == 2) pass_turn();
       if (first + kUnit <= kChunks)
-        Activation::template finish<kUnit>(&score[8 * first], &weights[first]);
+        Activation::template finish<kUnit>(&score[8 * first], affine, &weights[first]);
       else
-        Activation::template finish<(kChunks - 1) % kUnit + 1>(&score[8 * first], &weights[first]);
+        Activation::template finish<(kChunks - 1) % kUnit + 1>(&score[8 * first], affine, &weights[first]);
       if (last && Shape::kTurns == 3) pass_turn();
       wgmma_fence();
 #pragma unroll
@@ -160,15 +165,17 @@ class Consumer {
                                         float (&sum)[2]) const {
     constexpr float kUnscale = 1.0f / Activation::kScale;
     float factor[2] = {work.head.gain * kUnscale, work.head.gain * kUnscale};
+    bool coarse = false;
     if (Shape::kGeneral && args_.problem.normalize) {
 #pragma unroll
       for (int r = 0; r < 2; r++) {
         sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
         sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
         factor[r] = sum[r] == 0.0f ? 0.0f : work.head.gain / sum[r];
+        coarse = coarse || sum_is_coarse<Element>(args_.problem, sum[r]);
       }
     }
-    flag_output<Shape::kHeadSize>(out, args_.problem, work.rows, args_.flags);
+    flag_output<Shape::kHeadSize>(out, args_.problem, work.rows, args_.flags, coarse);
     store_output<Element, Shape::kHeadSize>(out, factor, args_.problem, work.rows);
   }
 
@@ -210,7 +217,7 @@ class Consumer {
 
       const int first_key = work.first_key + step * Shape::kKeys;
       if constexpr (Shape::kGeneral)
-        general_logits<Element>(score, args_.problem, work.rows, first_key, work.head);
+        general_logits<Element>(score, args_.problem, work.rows, first_key, work.head, work.shift);
       else if (first_key < work.seen_from || first_key + Shape::kKeys > work.seen_to)
         hide_keys_out_of_range(score, args_.problem, work.rows, first_key, work.affine.slope);
       barrier_wait(&shared_.v_full[v_.stage], v_.parity);

@@ -17,7 +17,7 @@ cudaError_t launch(const TensorInputs& in, Activation activation, cudaStream_t s
     case Activation::kFast:
       return launch_mma<Shape<T, TanhSigmoid, false>>(in, stream);
     default:
-      return launch_mma<Shape<T, Sigmoid, true>>(in, stream);
+      return launch_mma<Shape<T, GeneralSigmoid, true>>(in, stream);
   }
 }
 

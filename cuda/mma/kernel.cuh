@@ -69,13 +69,14 @@ __global__ void __launch_bounds__(Shape::kThreads) mma_kernel(const __grid_const
     copy_commit();
   };
 
+  const float shift = Shape::kGeneral ? normalize_shift<T>(p, head) : 0.0f;
   FragmentRows rows[kTiles];
   Affine affine[kTiles];
 #pragma unroll
   for (int t = 0; t < kTiles; t++) {
     const int row = first_row + (warp * kTiles + t) * 16 + lane / 4;
     rows[t] = {b, h, valid, offset, {row, row + 8}, lane % 4 * 2};
-    affine[t] = {1.0f, {0.0f, 0.0f}};
+    affine[t] = {1.0f, {0.0f, 0.0f}, false};
     if constexpr (!Shape::kGeneral) {
       affine[t].slope = head.scale == 0.0f ? 1e-30f : head.scale * kLog2E;  // see TileWork
 #pragma unroll
@@ -84,6 +85,7 @@ __global__ void __launch_bounds__(Shape::kThreads) mma_kernel(const __grid_const
             (head.bias + row_bias(p, key_range(p, valid, rows[t].row[r] + offset))) * kLog2E;
     }
     affine[t] = Activation::prepare(affine[t]);
+    affine[t].tiny = shift > 0.0f;
   }
   const int warp_row = first_row + warp * kTiles * 16 + offset;
   const int seen_from = key_range(p, valid, warp_row + 16 * kTiles - 1).lo,
@@ -130,7 +132,7 @@ __global__ void __launch_bounds__(Shape::kThreads) mma_kernel(const __grid_const
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
       if constexpr (Shape::kGeneral)
-        general_logits<T>(score[t], p, rows[t], first_key, head);
+        general_logits<T>(score[t], p, rows[t], first_key, head, shift);
       else if (first_key < seen_from || first_key + kKeys > seen_to)
         hide_keys_out_of_range(score[t], p, rows[t], first_key, affine[t].slope);
     }
@@ -141,7 +143,7 @@ __global__ void __launch_bounds__(Shape::kThreads) mma_kernel(const __grid_const
 #pragma unroll
       for (int t = 0; t < kTiles; t++) {
         Activation::start(&score[t][8 * chunk], affine[t]);
-        Activation::template finish<1>(&score[t][8 * chunk], weights[t]);
+        Activation::template finish<1>(&score[t][8 * chunk], affine[t], weights[t]);
         if (Shape::kGeneral && p.normalize)
           for (int i = 0; i < 4; i++) sum[t][i % 2] += pair_sum<T>(weights[t][0][i]);
       }
@@ -163,15 +165,17 @@ __global__ void __launch_bounds__(Shape::kThreads) mma_kernel(const __grid_const
 #pragma unroll
   for (int t = 0; t < kTiles; t++) {
     float factor[2] = {head.gain * (1.0f / Activation::kScale), head.gain * (1.0f / Activation::kScale)};
+    bool coarse = false;
     if (Shape::kGeneral && p.normalize) {
 #pragma unroll
       for (int r = 0; r < 2; r++) {
         sum[t][r] += __shfl_xor_sync(~0u, sum[t][r], 1);
         sum[t][r] += __shfl_xor_sync(~0u, sum[t][r], 2);
         factor[r] = sum[t][r] == 0.0f ? 0.0f : head.gain / sum[t][r];
+        coarse = coarse || sum_is_coarse<T>(p, sum[t][r]);
       }
     }
-    flag_output<kHeadSize>(out[t], p, rows[t], args.flags);
+    flag_output<kHeadSize>(out[t], p, rows[t], args.flags, coarse);
     if (wide)
       store_output<T, kHeadSize>(out[t], factor, p, rows[t]);
     else
