@@ -38,7 +38,7 @@ export function inspectionText(file: string, inspection: Inspection): string {
   if (emptyRows.length > 0) {
     lines.push(
       '',
-      `Rows without any visible key give 0 in the operator and something else here: ${emptyRows.map(({ name }) => name).join(', ')}`,
+      `Rows that see no key give 0 in sigmoid attention and something else here, which mode faithful keeps: ${emptyRows.map(({ name }) => name).join(', ')}`,
     );
   }
   if (passedOver.length > 0) lines.push('', `Passed over, no attention: ${passedOverText(inspection)}`);

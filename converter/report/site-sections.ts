@@ -91,7 +91,9 @@ function facts(site: Site, replacement: Replacement | undefined): string {
   if (site.softcap > 0) entries.push(['softcap', number(site.softcap)]);
   if (site.cache) entries.push(['cache', 'past and present']);
   if (site.scope !== '') entries.push(['inside', escaped(site.scope)]);
-  if (site.emptyRows) entries.push(['rows without keys', 'give 0 now']);
+  if (site.emptyRows && replacement?.attributes['normalize'] !== 1) {
+    entries.push(['rows without keys', 'give 0 in sigmoid attention']);
+  }
   for (const [name, value] of Object.entries(replacement?.attributes ?? {})) {
     if (['bias', 'bias_mode', 'normalize', 'is_causal'].includes(name)) {
       entries.push([name, typeof value === 'number' ? number(value) : escaped(value)]);

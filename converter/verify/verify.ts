@@ -7,7 +7,8 @@ import { tokenRows } from '../data/token-rows.js';
 import { plausibleSamples } from '../data/plausible.js';
 import { firstRuns, openSamples, type SampleSource } from '../data/source.js';
 import type { Mode, Replacement, SiteParameters } from '../conversion.js';
-import type { Model } from '../onnx/model.js';
+import { convert } from '../index.js';
+import { openModel, type Model } from '../onnx/model.js';
 import { DistanceMeter, type Distance } from './compare.js';
 import type { Outputs, Runtime, Session } from './runtime.js';
 import { isSwappable, swapActivations, SwapRefusal, type SwapSite } from './swap.js';
@@ -98,6 +99,7 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
     }
     const exact = mode === 'fuse' || mode === 'faithful' || mode === null;
     const swapped = exact ? null : await openSwapped(request, visible, samples, openVariant, notes);
+    const twin = exact || swapped ? null : await openVariant(faithfulTwin(request), {});
 
     const names = original.model.graph.outputs.map(({ name }) => name);
     const drift = names.map((name) => new DistanceMeter(name));
@@ -116,6 +118,10 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
         names.forEach((name, i) => structure[i]!.add(s[name]!, b[name]!));
         sites.forEach((site, i) => addSite(siteStructure[i]!, s, site.original, b, site.converted));
       }
+      if (twin) {
+        const t = await refusedBy('converted', twin.run(feeds));
+        names.forEach((name, i) => structure[i]!.add(a[name]!, t[name]!));
+      }
       runs++;
     }
     const results = (meters: readonly DistanceMeter[]): Distance[] => meters.map((meter) => meter.result());
@@ -127,7 +133,7 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
     }));
     const tolerance = toleranceOf(replaced, original.model);
     const driftResults = results(drift);
-    const structureResults = swapped ? results(structure) : [];
+    const structureResults = swapped || twin ? results(structure) : [];
     noteUndefined(driftResults, notes);
     const inputs = `${runs} ${request.data === undefined ? `random inputs (seed ${seed})` : `inputs from ${request.data}`}`;
     const structureSites = swapped ? results(siteStructure) : [];
@@ -169,6 +175,16 @@ function noteUndefined(distances: readonly Distance[], notes: string[]): void {
   }
 }
 
+/**
+ * The same sites rewritten with a normalised sigmoid, which has to give what the original gives: it proves queries, keys,
+ * values, masks and scale where no exchanged original can be made.
+ */
+function faithfulTwin({ original, replaced }: VerifyRequest): PlacedModel {
+  const names = new Set(replaced.map(({ site }) => site.name));
+  const twin = convert(original.model, { mode: 'faithful', sites: ({ name }) => names.has(name) });
+  return { model: openModel(twin.toBytes(), original.model.external), folder: original.folder };
+}
+
 /** The exchanged original; `null`, with a note, where a site cannot be spelled that way. */
 async function openSwapped(
   request: VerifyRequest,
@@ -183,7 +199,7 @@ async function openSwapped(
   );
   if (impossible.length > 0) {
     notes.push(
-      `structure not compared: ${impossible.map(({ site }) => site.name).join(', ')} cannot be spelled with an exchanged activation`,
+      `structure shown by the same rewrite in mode faithful: ${impossible.map(({ site }) => site.name).join(', ')} cannot be spelled with an exchanged activation`,
     );
     return null;
   }
@@ -195,7 +211,7 @@ async function openSwapped(
     });
   } catch (error) {
     if (!(error instanceof SwapRefusal)) throw error;
-    notes.push(`structure not compared: ${error.message}`);
+    notes.push(`structure shown by the same rewrite in mode faithful: ${error.message}`);
     return null;
   }
 }
