@@ -83,6 +83,7 @@ function stepUp(
     case 'Flatten':
       return keep(space.reshape(link.axes, sizes));
     case 'Transpose': {
+      if (sizes.length !== link.axes.length) return null;
       const perm = permutation(node, sizes.length);
       const axes: Axis[] = sizes.map(() => []);
       perm.forEach((from, to) => (axes[from] = link.axes[to]!));

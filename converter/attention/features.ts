@@ -66,6 +66,7 @@ export function areFeatures(
         if (atom.parts !== null) space.resolve([atom]).forEach((part) => marks.add(part));
       labels = next;
     } else if (node.opType === 'Transpose') {
+      if (labels.length !== sizes.length) return false;
       const perm = permutation(node, sizes.length);
       const next: Axis[] = sizes.map(() => []);
       perm.forEach((from, to) => (next[from] = labels[to]!));

@@ -12,17 +12,19 @@ export const target: Target = {
   maxLength: 1 << 15,
   run(input) {
     const model = openModel(input, () => external);
-    inspect(model);
+    const before = inspect(model).sites.length;
     const conversion = convert(model, { mode: MODES[input.length % MODES.length]! });
     if (conversion.replaced.length === 0) return;
     const bytes = conversion.toBytes();
     if (bytes.length !== conversion.size) {
       throw new Violation(`the result has ${bytes.length} bytes, said were ${conversion.size}`);
     }
-    const again = inspect(openModel(bytes, () => external));
-    const names = new Set(conversion.replaced.map(({ site }) => site.name));
-    const left = again.sites.find(({ replaceable, name }) => replaceable && names.has(name));
-    if (left !== undefined) throw new Violation(`site '${left.name}' is replaced and still there`);
+    const after = inspect(openModel(bytes, () => external)).sites.length;
+    if (after > before - conversion.replaced.length) {
+      throw new Violation(
+        `${conversion.replaced.length} of ${before} sites are replaced and ${after} are there`,
+      );
+    }
   },
   isClear: (error) =>
     (error as Error).name === ModelFormatError.prototype.name || error instanceof ModelFormatError,
