@@ -37,7 +37,7 @@ export function barChart({ title, line, bars }: Chart): string {
   ];
   groups.forEach((group, i) => {
     if (groups.length < 2) return;
-    const x = LABEL_WIDTH + 130 * i;
+    const x = 10 + 140 * i;
     parts.push(
       `<rect x="${x}" y="27" width="10" height="10" fill="${COLOURS[i % COLOURS.length]}"/>`,
       `<text x="${x + 14}" y="36" fill="#222222">${escaped(group)}</text>`,

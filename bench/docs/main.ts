@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { format, resolveConfig } from 'prettier';
 import { page, readData } from './page.js';
-import { plainView, VIEWS } from './views.js';
+import { viewOf } from './views.js';
 
 const docs = join(import.meta.dirname, '../../docs');
 const data = join(docs, 'data');
@@ -19,7 +19,7 @@ mkdirSync(pages, { recursive: true });
 const index: string[] = [];
 for (const file of files.sort()) {
   const name = file.slice(0, -'.json'.length);
-  const view = VIEWS[name] ?? plainView(name);
+  const view = viewOf(name);
   const { markdown, plot } = page(name, readData(readFileSync(join(data, file), 'utf8'), file), view);
   await writeMarkdown(join(pages, `${name}.md`), markdown);
   if (plot !== null) writeFileSync(join(pages, `${name}.svg`), plot);

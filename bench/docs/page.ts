@@ -21,13 +21,14 @@ export interface View {
   readonly plot?: {
     readonly title: string;
     readonly line: number | null;
-    readonly bar: (row: Row) => Bar | null;
+    readonly bars: (row: Row) => readonly Bar[];
   };
   /** Rows put together, where single ones are too many to read. */
   readonly grouped?: (rows: readonly Row[]) => readonly Row[];
 }
 
 const MAX_ROWS = 200;
+const MAX_COLUMNS = 16;
 
 /** Reads and checks what a benchmark wrote. @throws Error that names what is missing */
 export function readData(text: string, file: string): BenchmarkData {
@@ -49,7 +50,7 @@ export interface Page {
 
 export function page(name: string, data: BenchmarkData, view: View): Page {
   const rows = view.grouped === undefined ? data.rows : view.grouped(data.rows);
-  const bars = view.plot === undefined ? [] : rows.map(view.plot.bar).filter((bar) => bar !== null);
+  const bars = view.plot === undefined ? [] : rows.flatMap(view.plot.bars);
   const plot =
     view.plot === undefined || bars.length === 0
       ? null
@@ -63,15 +64,29 @@ export function page(name: string, data: BenchmarkData, view: View): Page {
     '## Summary',
     table(['', ''], Object.entries(flat(data.summary))),
     ...(plot === null ? [] : [`![${view.plot!.title}](${name}.svg)`]),
-    '## Rows',
-    rowsTable(rows, view.columns),
+    ...byKind(rows).flatMap(([kind, own]) => [`## ${kind}`, rowsTable(own, view.columns)]),
   ];
   return { markdown: `${parts.join('\n\n')}\n`, plot };
 }
 
+/** Rows that say their kind are of several tables. */
+function byKind(rows: readonly Row[]): [title: string, rows: readonly Row[]][] {
+  const kindOf = (row: Row): string => (typeof row['kind'] === 'string' ? row['kind'] : 'rows');
+  const kinds = [...new Set(rows.map(kindOf))];
+  return kinds.map((kind) => [
+    kind.charAt(0).toUpperCase() + kind.slice(1),
+    rows.filter((row) => kindOf(row) === kind),
+  ]);
+}
+
 function rowsTable(rows: readonly Row[], wanted: readonly string[] | undefined): string {
   const shown = rows.slice(0, MAX_ROWS).map((row) => flat(row));
-  const columns = wanted ?? [...new Set(shown.flatMap((row) => Object.keys(row)))].slice(0, 10);
+  const columns =
+    wanted ??
+    [...new Set(shown.flatMap((row) => Object.keys(row).filter((column) => column !== 'kind')))].slice(
+      0,
+      MAX_COLUMNS,
+    );
   const text = table(
     columns,
     shown.map((row) => columns.map((column) => row[column] ?? null)),

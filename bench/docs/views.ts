@@ -1,14 +1,27 @@
 /** How each benchmark's data is shown, by the name of its file in docs/data. */
+import type { Bar } from './bar-chart.js';
 import type { Row, View } from './page.js';
 
 const RATIO_TITLE = 'Speed against the best other implementation (1: the same)';
 
 const ratioBar =
   (label: (row: Row) => string, group: (row: Row) => string) =>
-  (row: Row): { label: string; value: number; group: string } | null =>
-    typeof row['ratio'] === 'number' ? { label: label(row), value: row['ratio'], group: group(row) } : null;
+  (row: Row): readonly Bar[] =>
+    typeof row['ratio'] === 'number' ? [{ label: label(row), value: row['ratio'], group: group(row) }] : [];
 
 const text = (value: unknown): string => (value === undefined || value === null ? '' : String(value));
+
+/** A bar for each contender of a row; the first carries the label. */
+function throughputBars(row: Row): readonly Bar[] {
+  const tflops = row['tflops'];
+  if (typeof tflops !== 'object' || tflops === null) return [];
+  const label = `${text(row['type'])}, D ${text(row['head_size'])}, N ${text(row['length'])}${row['causal'] === true ? ', causal' : ''}`;
+  return Object.entries(tflops).map(([group, value], i) => ({
+    label: i === 0 ? label : '',
+    value: Number(value),
+    group,
+  }));
+}
 
 /** Converter rows by exporter. */
 function byExporter(rows: readonly Row[]): Row[] {
@@ -41,7 +54,7 @@ export const VIEWS: Readonly<Record<string, View>> = {
     plot: {
       title: RATIO_TITLE,
       line: 1,
-      bar: ratioBar(
+      bars: ratioBar(
         (row) => `${text(row['shape'])} ${text(row['type'])}`,
         (row) => `${text(row['threads'])} threads`,
       ),
@@ -54,7 +67,7 @@ export const VIEWS: Readonly<Record<string, View>> = {
     plot: {
       title: RATIO_TITLE,
       line: 1,
-      bar: ratioBar(
+      bars: ratioBar(
         (row) => text(row['shape'] ?? row['name']),
         () => 'ratio',
       ),
@@ -62,16 +75,9 @@ export const VIEWS: Readonly<Record<string, View>> = {
   },
   cuda: {
     title: 'CUDA kernels',
-    text: 'The CUDA kernels against the attention operators of ONNX Runtime and other libraries on one GPU.',
-    command: 'python bench/cuda/native.py --json docs/data/cuda.json',
-    plot: {
-      title: RATIO_TITLE,
-      line: 1,
-      bar: ratioBar(
-        (row) => text(row['shape'] ?? row['name'] ?? row['case']),
-        (row) => text(row['type'] ?? 'ratio'),
-      ),
-    },
+    text: 'The CUDA kernels against attention of other libraries on one GPU. A ratio above 1 means that ours is faster.',
+    command: 'python bench/cuda/native.py --json docs/data/cuda-h100.json',
+    plot: { title: 'Prefill, TFLOP/s', line: null, bars: throughputBars },
   },
   converter: {
     title: 'Converter',
@@ -83,11 +89,11 @@ export const VIEWS: Readonly<Record<string, View>> = {
     plot: {
       title: 'Share of models replaced in full and verified, by exporter',
       line: 1,
-      bar: (row) => {
+      bars: (row) => {
         const positives = Number(row['positives']);
         return positives === 0
-          ? null
-          : { label: text(row['exporter']), value: Number(row['verified']) / positives, group: 'verified' };
+          ? []
+          : [{ label: text(row['exporter']), value: Number(row['verified']) / positives, group: 'verified' }];
       },
     },
   },
@@ -99,17 +105,27 @@ export const VIEWS: Readonly<Record<string, View>> = {
     plot: {
       title: "Decisions that differ from the original's, per cent",
       line: null,
-      bar: (row) =>
+      bars: (row) =>
         Number(row['decisions']) > 0
-          ? {
-              label: `${text(row['form'])}${Number(row['kept']) > 0 ? `, ${text(row['kept'])} kept` : ''}`,
-              value: (100 * Number(row['differing'])) / Number(row['decisions']),
-              group: text(row['task']),
-            }
-          : null,
+          ? [
+              {
+                label: `${text(row['form'])}${Number(row['kept']) > 0 ? `, ${text(row['kept'])} kept` : ''}`,
+                value: (100 * Number(row['differing'])) / Number(row['decisions']),
+                group: text(row['task']),
+              },
+            ]
+          : [],
     },
   },
 };
+
+/** The view for data of a name: `cuda-h100` is shown as `cuda`, with its machine in the title. */
+export function viewOf(name: string): View {
+  const [kind = name, ...rest] = name.split('-');
+  const view = VIEWS[name] ?? VIEWS[kind];
+  if (view === undefined) return plainView(name);
+  return rest.length === 0 ? view : { ...view, title: `${view.title} (${rest.join(' ')})` };
+}
 
 /** For data that has no view. */
 export function plainView(name: string): View {
@@ -120,7 +136,7 @@ export function plainView(name: string): View {
     plot: {
       title: RATIO_TITLE,
       line: 1,
-      bar: ratioBar(
+      bars: ratioBar(
         (row) => text(row['name'] ?? row['shape'] ?? row['model']),
         () => 'ratio',
       ),
