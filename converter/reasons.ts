@@ -29,7 +29,6 @@ export const REASONS = {
   'unsupported-outputs': 'the fused operator yields scores or weights',
   mode: 'the chosen mode does not convert sites of this kind',
   filtered: 'the caller left this site out',
-  'function-body': 'the site crosses the border of a model function',
 } as const;
 
 export type ReasonCode = keyof typeof REASONS;

@@ -18,30 +18,41 @@ export function confirmsAtLength(site: Derived, tensor: Labelled, knowledge: Kno
   );
   if (isFixed) return true;
   const sampled = Math.min(...[...site.rows, ...site.keys].map((atom) => Math.min(...atom.size)));
-  const largest = largestConstant(site, tensor.name, knowledge);
-  if (largest <= 2) return true;
-  if (largest < sampled) return true;
-  if (largest > LONGEST) return false;
-  // A buffer of the largest size cannot be read beyond its end.
-  return [largest + 1, largest].some((length) => repeatsAtLength(site, tensor, knowledge, length));
+  const { number, buffer } = largestConstants(site, tensor.name, knowledge);
+  if (Math.max(number, buffer) < sampled - 1) return true;
+  if (number <= 2 && buffer === 0) return true;
+  // A distance shows once positions are further apart than it, a buffer's pattern at its end.
+  const length = Math.max(buffer, number > 2 ? number + 2 : 0);
+  return length <= LONGEST && repeatsAtLength(site, tensor, knowledge, length);
 }
 
-/** The largest integer constant, or length of a constant buffer, that goes into the value. */
-function largestConstant(site: Derived, name: string, knowledge: Knowledge): number {
+/** Constants with more elements than this are buffers, which are cut to the current length. */
+const FEW_ELEMENTS = 16;
+
+interface Largest {
+  readonly number: number;
+  /** Longest side of a buffer; 0 without one. */
+  readonly buffer: number;
+}
+
+/** The largest number of positions, and the largest buffer, that go into the value. */
+function largestConstants(site: Derived, name: string, knowledge: Knowledge): Largest {
   const seen = new Set<GraphNode>();
   const stack = [name];
-  let largest = 0;
+  let number = 0;
+  let buffer = 0;
   while (stack.length > 0) {
     const current = stack.pop()!;
     const home = site.graph.definer(current);
     const node = home?.producer(current);
     if (node === undefined || node.opType === 'Constant') {
       const value = knowledge.environments[0]!.value(site.graph, current);
-      if (value === null) return Infinity;
-      for (const dim of value.dims) largest = Math.max(largest, dim);
-      if (value.data.length <= 16) {
-        for (const entry of value.data)
-          if (isLength(entry, isIntegerType(value.type))) largest = Math.max(largest, Math.abs(entry));
+      if (value === null) return { number: Infinity, buffer: 0 };
+      if (value.data.length > FEW_ELEMENTS) buffer = Math.max(buffer, ...value.dims);
+      else {
+        for (const entry of value.data) {
+          if (isLength(entry, isIntegerType(value.type))) number = Math.max(number, Math.abs(entry));
+        }
       }
       continue;
     }
@@ -49,7 +60,7 @@ function largestConstant(site: Derived, name: string, knowledge: Knowledge): num
     seen.add(node);
     for (const input of node.inputs) if (input !== '') stack.push(input);
   }
-  return largest;
+  return { number, buffer };
 }
 
 /** Could be a number of positions: any integer but the open ends of slices; a float that is no fill of a mask. */

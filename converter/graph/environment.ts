@@ -98,7 +98,7 @@ export class Environment {
       const dims = this.declared(input);
       if (dims !== null) shapes.set(input.name, dims);
     }
-    for (const node of graph.nodes) this.inferNode(node, shapes);
+    for (const node of graph.ordered()) this.inferNode(node, shapes);
   }
 
   private inferNode(node: GraphNode, shapes: Map<string, Dims>): void {
@@ -186,7 +186,7 @@ export class Environment {
       for (const input of node.inputs) if (input !== '') stack.push({ graph: node.graph, name: input });
     }
     return [...nodes].sort((a, b) =>
-      a.graph === b.graph ? a.index - b.index : a.graph.depth - b.graph.depth,
+      a.graph === b.graph ? a.graph.rank(a) - b.graph.rank(b) : a.graph.depth - b.graph.depth,
     );
   }
 
@@ -397,7 +397,7 @@ export class Types {
     const types = entryOf(this.byGraph, graph);
     for (const tensor of graph.initializers.values()) types.set(tensor.name, tensor.dataType);
     for (const input of graph.inputs) if (!types.has(input.name)) types.set(input.name, input.dataType);
-    for (const node of graph.nodes) {
+    for (const node of graph.ordered()) {
       for (const body of node.subgraphs) this.infer(body);
       node.outputs.forEach((name, i) => {
         if (name === '') return;

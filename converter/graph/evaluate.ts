@@ -430,6 +430,9 @@ const EVALUATORS: Readonly<Record<string, Evaluator>> = {
     const first = parts[0];
     if (first === undefined || parts.length !== inputs.length) return null;
     const axis = axisAttribute(node, 0, first.dims.length);
+    const fits = ({ dims }: NumericTensor): boolean =>
+      dims.length === first.dims.length && dims.every((dim, at) => at === axis || dim === first.dims[at]);
+    if (!parts.every(fits)) return null;
     const dims = [...first.dims];
     dims[axis] = parts.reduce((sum, part) => sum + (part.dims[axis] ?? 0), 0);
     const count = elementCount(dims);

@@ -44,6 +44,8 @@ export class Graph {
   private readonly usesOf = new Map<string, GraphNode[]>();
   private readonly localNames = new Set<string>();
   private readonly outputNames = new Set<string>();
+  private order: readonly GraphNode[] | null = null;
+  private ranks: Map<GraphNode, number> | null = null;
   name = '';
   /** The node whose body this is. */
   owner: GraphNode | null = null;
@@ -130,6 +132,56 @@ export class Graph {
   addInitializer(tensor: StoredTensor): void {
     this.initializers.set(tensor.name, tensor);
     this.localNames.add(tensor.name);
+  }
+
+  /**
+   * Nodes so that producers come before users. The file should hold them in that order; some tools append nodes at the end.
+   * A node on a cycle keeps its place.
+   */
+  ordered(): readonly GraphNode[] {
+    this.order ??= this.isSorted() ? this.nodes : this.sorted();
+    return this.order;
+  }
+
+  /** Place of a node in {@link ordered}. */
+  rank(node: GraphNode): number {
+    if (this.ordered() === this.nodes) return node.index;
+    this.ranks ??= new Map(this.ordered().map((entry, i) => [entry, i]));
+    return this.ranks.get(node) ?? node.index;
+  }
+
+  private isSorted(): boolean {
+    return this.nodes.every((node) => this.sources(node).every((source) => source.index < node.index));
+  }
+
+  private sources(node: GraphNode): GraphNode[] {
+    const names =
+      node.subgraphs.length === 0
+        ? node.inputs
+        : [...node.inputs, ...node.subgraphs.flatMap((body) => body.outerNames())];
+    return names.flatMap((name) => this.producerOf.get(name) ?? []);
+  }
+
+  private sorted(): GraphNode[] {
+    const out: GraphNode[] = [];
+    const state = new Map<GraphNode, 'open' | 'done'>();
+    for (const root of this.nodes) {
+      const stack = [root];
+      while (stack.length > 0) {
+        const node = stack.at(-1)!;
+        if (state.get(node) === undefined) {
+          state.set(node, 'open');
+          for (const source of this.sources(node)) if (state.get(source) === undefined) stack.push(source);
+        } else {
+          stack.pop();
+          if (state.get(node) === 'open') {
+            state.set(node, 'done');
+            out.push(node);
+          }
+        }
+      }
+    }
+    return out;
   }
 
   /** Names that the graph takes from around it. */

@@ -88,7 +88,7 @@ export class Knowledge {
   private findConstants(graph: Graph): void {
     const names = new Set(graph.initializers.keys());
     this.constants.set(graph, names);
-    for (const node of graph.nodes) {
+    for (const node of graph.ordered()) {
       for (const body of node.subgraphs) this.findConstants(body);
       if (node.subgraphs.length > 0 || node.opType.startsWith('Random')) continue;
       const isOfShape = node.domain === '' && (node.opType === 'Shape' || node.opType === 'Size');

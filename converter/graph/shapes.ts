@@ -399,7 +399,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
   },
   Concat: (context) => {
     const shapes = context.node.inputs.map((_, i) => context.dims(i));
-    if (shapes.some((dims) => dims === null)) return [null];
+    if (shapes.length === 0 || shapes.some((dims) => dims === null)) return [null];
     const known = shapes as Dims[];
     const axis = axisAttribute(context.node, 0, known[0]!.length);
     return [
@@ -454,7 +454,7 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
     if (x === null) return [shape === null ? null : Array.from(shape.data)];
     if (shape === null) {
       const rank = context.dims(1)?.[0];
-      if (rank === undefined) return [null];
+      if (rank === undefined || !(rank <= MAX_RANK)) return [null];
       const own = [...new Array<number>(Math.max(0, rank - x.length)).fill(1), ...x];
       return [own.map((dim) => (dim === 1 ? context.fresh() : dim))];
     }
