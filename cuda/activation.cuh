@@ -179,16 +179,25 @@ struct SmallSigmoid {
 #pragma unroll
     for (int i = 0; i < 4 * kChunks; i++)
       p[i / 4][i % 4] = pack<T>(weight(value[2 * i]), weight(value[2 * i + 1]));
-    // The guard looks at e: in bfloat16 the weight as computed falls again beyond e = 1/2.
-    uint32_t pair[2 * kChunks];
-#pragma unroll
-    for (int i = 0; i < 2 * kChunks; i++)
-      pair[i] = pack<T>(fmaxf(value[4 * i], value[4 * i + 1]), fmaxf(value[4 * i + 2], value[4 * i + 3]));
-    const uint32_t top = tree_max<T, 2 * kChunks>(pair);
-    if (__builtin_expect(__any_sync(~0u, !(pair_top<T>(top) < kLimit * kScale)), 0)) {
+    if (__builtin_expect(__any_sync(~0u, !(largest<kChunks>(value, p) < kLimit * kScale)), 0)) {
 #pragma unroll
       for (int i = 0; i < 4 * kChunks; i++)
         p[i / 4][i % 4] = pack<T>(any_weight(value[2 * i]), any_weight(value[2 * i + 1]));
+    }
+  }
+
+  // Of the unit's weights, or of something larger. The float16 weight grows with e; in bfloat16 the weight as
+  // computed falls again beyond e = 1/2, so there it is e that is looked at.
+  template <int kChunks>
+  static __device__ __forceinline__ float largest(const float* value, const uint32_t (*p)[4]) {
+    if constexpr (kHalf) {
+      return pair_top<T>(tree_max<T, 4 * kChunks>(p[0]));
+    } else {
+      uint32_t pair[2 * kChunks];
+#pragma unroll
+      for (int i = 0; i < 2 * kChunks; i++)
+        pair[i] = pack<T>(fmaxf(value[4 * i], value[4 * i + 1]), fmaxf(value[4 * i + 2], value[4 * i + 3]));
+      return pair_top<T>(tree_max<T, 2 * kChunks>(pair));
     }
   }
 

@@ -181,26 +181,39 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const __grid_constant_
   }
 }
 
-// One block a row: adds up its partial sums.
+// Adds up the partial sums of 32 columns of a row, several threads a column so that the loads are all in
+// flight at once.
+constexpr int kCombineColumns = 32, kCombineGroups = 8;
+
 template <class T>
-__global__ void combine_kernel(const __grid_constant__ DecodeArguments args) {
+__global__ void __launch_bounds__(kCombineColumns* kCombineGroups)
+    combine_kernel(const __grid_constant__ DecodeArguments args) {
   const SaProblem& p = args.problem;
   const int64_t row = blockIdx.x, rows = p.batch * p.query_heads * p.query_length;
   const int width = static_cast<int>(p.value_head_size) + 1;
   const int64_t i = row % p.query_length, h = row / p.query_length % p.query_heads;
   const int64_t b = row / p.query_length / p.query_heads;
+  const int column = blockIdx.y * kCombineColumns + threadIdx.x;
+  float total = 0.0f, weights = 0.0f;
+#pragma unroll 8
+  for (int s = threadIdx.y; s < args.splits; s += kCombineGroups) {
+    const float* partial = args.partial + (s * rows + row) * width;
+    total += partial[min(column, width - 1)];
+    if (p.normalize) weights += partial[width - 1];
+  }
+  __shared__ float totals[kCombineGroups][kCombineColumns], sums[kCombineGroups];
+  totals[threadIdx.y][threadIdx.x] = total;
+  if (threadIdx.x == 0) sums[threadIdx.y] = weights;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= width - 1) return;
+  for (int g = 1; g < kCombineGroups; g++) total += totals[g][threadIdx.x];
   float factor = p.head_gain ? p.head_gain[h] : 1.0f;
   if (p.normalize) {
-    float weights = 0.0f;
-    for (int s = 0; s < args.splits; s++) weights += args.partial[(s * rows + row) * width + width - 1];
-    factor = weights == 0.0f ? 0.0f : factor / weights;
+    float sum = 0.0f;
+    for (int g = 0; g < kCombineGroups; g++) sum += sums[g];
+    factor = sum == 0.0f ? 0.0f : factor / sum;
   }
-  for (int c = threadIdx.x; c < width - 1; c += blockDim.x) {
-    float total = 0.0f;
-#pragma unroll 8
-    for (int s = 0; s < args.splits; s++) total += args.partial[(s * rows + row) * width + c];
-    slice<T>(p.y, p.y_strides, b, h)[i * p.y_strides.row + c] = from_float<T>(total * factor);
-  }
+  slice<T>(p.y, p.y_strides, b, h)[i * p.y_strides.row + column] = from_float<T>(total * factor);
 }
 
 int row_count(const SaProblem& p) {
@@ -218,7 +231,9 @@ cudaError_t launch(const DecodeArguments& args, cudaStream_t stream) {
   decode_kernel<T, kLanes, kRows><<<grid, kThreads, 0, stream>>>(args);
   if (args.partial != nullptr)
     combine_kernel<T>
-        <<<static_cast<unsigned>(p.batch * p.query_heads * p.query_length), 128, 0, stream>>>(args);
+        <<<dim3(static_cast<unsigned>(p.batch * p.query_heads * p.query_length),
+                static_cast<unsigned>((p.value_head_size + kCombineColumns - 1) / kCombineColumns)),
+           dim3(kCombineColumns, kCombineGroups), 0, stream>>>(args);
   return cudaGetLastError();
 }
 
@@ -263,8 +278,8 @@ bool decode_can_run(const SaProblem& p) {
 int decode_splits(const SaProblem& p, int multiprocessors) {
   const int rows = rows_of_block(p);
   const int64_t blocks = p.batch * p.kv_heads * ((row_count(p) + rows - 1) / rows);
-  // Eight blocks a multiprocessor hide the latency of memory; 128 keys are worth a block.
-  const int64_t wanted = (multiprocessors * 8 + blocks - 1) / blocks, most = (p.key_length + 127) / 128;
+  // Four blocks a multiprocessor hide the latency of memory; 128 keys are worth a block.
+  const int64_t wanted = multiprocessors * 4 / blocks, most = (p.key_length + 127) / 128;
   return static_cast<int>(std::clamp<int64_t>(std::min(wanted, most), 1, 512));
 }
 
