@@ -11,9 +11,9 @@ import {
 } from '../op/constraints.js';
 import { type Attributes, INPUTS, type InputName } from '../op/schema.js';
 import { sizeOf, type Tensor } from '../op/tensor.js';
-import { DispatchEncoder } from './encode.js';
+import { type CallPlan, CallPlanner } from './plan-call.js';
 import { DeviceResources, type ResourceCounts } from './resources.js';
-import type { GpuInputs, GpuOutputs, GpuTensor } from './tensor.js';
+import type { CallTensor, GpuInputs, GpuOutputs, GpuTensor, Role } from './tensor.js';
 
 /** Bounds on what a dispatch may use; those of the device when absent. */
 export interface KernelOptions {
@@ -29,16 +29,23 @@ export interface OutputShapes {
   readonly present_value: readonly number[];
 }
 
+/** Forms of calls that are remembered. */
+const MAX_PLANS = 128;
+
 /** The kernels of one device. They create their pipelines when first needed and keep them until {@link destroy}. */
 export class SigmoidAttentionKernels {
   readonly device: GPUDevice;
   readonly #resources: DeviceResources;
   readonly #options: KernelOptions;
+  readonly #hasFloat16: boolean;
+  /** By what they depend on, in the order of last use. */
+  readonly #plans = new Map<string, CallPlan>();
 
   constructor(device: GPUDevice, options: KernelOptions = {}) {
     this.device = device;
     this.#resources = new DeviceResources(device);
     this.#options = options;
+    this.#hasFloat16 = device.features.has('shader-f16');
   }
 
   /**
@@ -54,18 +61,50 @@ export class SigmoidAttentionKernels {
     outputs: GpuOutputs,
     attributes: Attributes = {},
   ): void {
+    const { clearBytes, steps } = this.#plan(inputs, outputs, attributes);
+    if (clearBytes > 0) encoder.clearBuffer(outputs.Y.buffer, outputs.Y.offset ?? 0, clearBytes);
+    if (steps.length === 0) return;
+    const bufferOf = (role: Role): GPUBuffer =>
+      (outputs[role as keyof GpuOutputs] ?? inputs[role as InputName])!.buffer;
+    const pass = encoder.beginComputePass({ label: 'SigmoidAttention' });
+    for (const { pipeline, uniform, bindings, grid } of steps) {
+      const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: uniform } }];
+      for (const bound of bindings) {
+        const buffer = typeof bound.buffer === 'string' ? bufferOf(bound.buffer) : bound.buffer;
+        entries.push({ binding: entries.length, resource: { ...bound, buffer } });
+      }
+      pass.setPipeline(pipeline.pipeline);
+      pass.setBindGroup(0, this.device.createBindGroup({ layout: pipeline.layout, entries }));
+      pass.dispatchWorkgroups(...grid);
+    }
+    pass.end();
+  }
+
+  /** The plan of a call; checked and made once for all calls of the same form. */
+  #plan(inputs: GpuInputs, outputs: GpuOutputs, attributes: Attributes): CallPlan {
+    const key = formOf(inputs, outputs, attributes);
+    let plan = this.#plans.get(key);
+    if (plan !== undefined) {
+      this.#plans.delete(key);
+      this.#plans.set(key, plan);
+      return plan;
+    }
     const sizes = checkCall(inputs, attributes);
-    if (sizes.type === 'float16' && !this.device.features.has('shader-f16'))
+    if (sizes.type === 'float16' && !this.#hasFloat16)
       throw new ArgumentError(
         'Q has type float16; on this device it must be float (shader-f16 is not available)',
       );
     checkOutputs(outputs, inputs, sizes);
-    new DispatchEncoder(this.device, this.#resources, this.#options, {
-      inputs,
-      outputs,
+    const call = {
+      inputs: withoutBuffers<InputName>(inputs),
+      outputs: withoutBuffers<keyof GpuOutputs>({ ...outputs }) as { Y: CallTensor },
       attributes,
       sizes,
-    }).encode(encoder);
+    };
+    plan = new CallPlanner(this.#resources, this.#options, call).plan();
+    if (this.#plans.size === MAX_PLANS) this.#plans.delete(this.#plans.keys().next().value!);
+    this.#plans.set(key, plan);
+    return plan;
   }
 
   get counts(): ResourceCounts {
@@ -74,8 +113,35 @@ export class SigmoidAttentionKernels {
 
   /** Frees all GPU memory that the kernels hold. Commands that use it must have been submitted. */
   destroy(): void {
+    this.#plans.clear();
     this.#resources.destroy();
   }
+}
+
+type Tensors<Name extends Role> = { readonly [name in Name]?: GpuTensor };
+
+/** Everything that a plan depends on. */
+function formOf(inputs: GpuInputs, outputs: GpuOutputs, attributes: Attributes): string {
+  let form = '';
+  for (const tensors of [inputs, outputs] as Tensors<Role>[])
+    for (const role in tensors) {
+      const tensor = tensors[role as Role];
+      if (tensor !== undefined)
+        form += `${role} ${tensor.type} ${tensor.dims.join()} ${tensor.offset ?? 0} ${tensor.buffer.size};`;
+    }
+  for (const name in attributes) form += `${name} ${attributes[name as keyof Attributes]};`;
+  return form;
+}
+
+function withoutBuffers<Name extends Role>(tensors: Tensors<Name>): { [name in Name]?: CallTensor } {
+  const described: { [name in Name]?: CallTensor } = {};
+  for (const role in tensors) {
+    const tensor = tensors[role];
+    if (tensor === undefined) continue;
+    const { type, dims, offset = 0, buffer } = tensor;
+    described[role] = { role, type, dims: [...dims], offset, bufferBytes: buffer.size };
+  }
+  return described;
 }
 
 /** The output shapes of a call; throws an ArgumentError when a constraint is violated. */

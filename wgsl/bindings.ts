@@ -1,24 +1,31 @@
 /** Where the rows of a call's tensors lie, and the part of a buffer that a dispatch binds for a range of them. */
 
 import { lengthOf, type Range, type RowTensor } from './plan.js';
-import { BYTES_PER_ELEMENT, type GpuTensor } from './tensor.js';
+import { BYTES_PER_ELEMENT, type CallTensor, type Role } from './tensor.js';
 import type { Strides } from './uniform.js';
 
 /** A tensor with the way its rows lie. */
 export interface Rows extends RowTensor {
-  readonly tensor: GpuTensor;
+  readonly tensor: CallTensor;
+}
+
+/** A range of a buffer: of ours, or of the one that plays a part in the call. */
+export interface Bound {
+  readonly buffer: GPUBuffer | Role;
+  readonly offset?: number;
+  readonly size?: number;
 }
 
 /** What is bound for a tensor, and its strides counted from there. */
 export interface Binding {
-  readonly resource: GPUBufferBinding;
+  readonly resource: Bound;
   readonly strides: Strides;
 }
 
 export const NO_STRIDES: Strides = { base: 0, batch: 0, head: 0, row: 0 };
 
 /** Rows of `size` elements of a tensor [B,heads,length,size] or [B,length,heads*size]. */
-export function rowsOf(tensor: GpuTensor, heads: number, length: number, size: number): Rows {
+export function rowsOf(tensor: CallTensor, heads: number, length: number, size: number): Rows {
   const strides =
     tensor.dims.length === 4 ? { head: length * size, row: size } : { head: size, row: heads * size };
   return {
@@ -31,7 +38,7 @@ export function rowsOf(tensor: GpuTensor, heads: number, length: number, size: n
 }
 
 /** Rows of a mask that is broadcast to [B,Hq,Nq,Nk], and the stride between its keys. */
-export function maskRows(tensor: GpuTensor, keyLength: number): { rows: Rows; column: number } {
+export function maskRows(tensor: CallTensor, keyLength: number): { rows: Rows; column: number } {
   const dims = [1, 1, 1, 1, ...tensor.dims].slice(-4);
   const strides = [0, 0, 0, 0];
   for (let axis = 3, stride = 1; axis >= 0; axis--) {
@@ -47,15 +54,15 @@ export function maskRows(tensor: GpuTensor, keyLength: number): { rows: Rows; co
 }
 
 /** Binds elements [begin, end) of a tensor; the binding starts at a multiple of `alignment` bytes at or before them. */
-export function bindElements(tensor: GpuTensor, { begin, end }: Range, alignment: number): Binding {
+export function bindElements(tensor: CallTensor, { begin, end }: Range, alignment: number): Binding {
   const bytesPerElement = BYTES_PER_ELEMENT[tensor.type];
-  const start = tensor.offset ?? 0;
+  const start = tensor.offset;
   const first = Math.floor((start + begin * bytesPerElement) / alignment) * alignment;
   // A vector of four is the largest thing that a shader reads, and its buffer's declared element.
   const last = Math.ceil((start + end * bytesPerElement) / 16) * 16;
-  const size = Math.min(last, Math.floor(tensor.buffer.size / 4) * 4) - first;
+  const size = Math.min(last, Math.floor(tensor.bufferBytes / 4) * 4) - first;
   return {
-    resource: { buffer: tensor.buffer, offset: first, size },
+    resource: { buffer: tensor.role, offset: first, size },
     strides: { ...NO_STRIDES, base: (start - first) / bytesPerElement },
   };
 }

@@ -20,10 +20,25 @@ export interface PipelineDescription {
   readonly constants: Readonly<Record<string, number | boolean>>;
 }
 
+/** A pipeline with the layout of its one bind group. */
+export interface Pipeline {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+}
+
+/** The limits that calls ask for. Copied once: reading them from a device is slow. */
+export interface Limits {
+  readonly bindingBytes: number;
+  readonly bindingAlignment: number;
+  readonly workgroupBytes: number;
+  readonly workgroupsPerDimension: number;
+}
+
 export class DeviceResources {
   readonly #device: GPUDevice;
+  readonly limits: Limits;
   readonly #modules = new Map<string, GPUShaderModule>();
-  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #pipelines = new Map<string, Pipeline>();
   /** In the order of last use. */
   readonly #uniforms = new Map<string, GPUBuffer>();
   readonly #scratch = new Map<string, GPUBuffer>();
@@ -32,14 +47,18 @@ export class DeviceResources {
 
   constructor(device: GPUDevice) {
     this.#device = device;
+    const { limits } = device;
+    this.limits = {
+      bindingBytes: limits.maxStorageBufferBindingSize,
+      bindingAlignment: limits.minStorageBufferOffsetAlignment,
+      workgroupBytes: limits.maxComputeWorkgroupStorageSize,
+      workgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
+    };
     this.absent = device.createBuffer({ label: 'absent input', size: 256, usage: GPUBufferUsage.STORAGE });
   }
 
-  pipeline({ code, codeKey, entryPoint, constants }: PipelineDescription): GPUComputePipeline {
-    const numbers = Object.fromEntries(
-      Object.entries(constants).map(([name, value]) => [name, Number(value)]),
-    );
-    const key = `${codeKey} ${JSON.stringify(numbers)}`;
+  pipeline({ code, codeKey, entryPoint, constants }: PipelineDescription): Pipeline {
+    const key = `${codeKey} ${Object.values(constants).join()}`;
     let pipeline = this.#pipelines.get(key);
     if (pipeline === undefined) {
       let module = this.#modules.get(codeKey);
@@ -47,11 +66,13 @@ export class DeviceResources {
         module = this.#device.createShaderModule({ label: codeKey, code: code() });
         this.#modules.set(codeKey, module);
       }
-      pipeline = this.#device.createComputePipeline({
+      const numbers = Object.entries(constants).map(([name, value]) => [name, Number(value)] as const);
+      const compiled = this.#device.createComputePipeline({
         label: key,
         layout: 'auto',
-        compute: { module, entryPoint, constants: numbers },
+        compute: { module, entryPoint, constants: Object.fromEntries(numbers) },
       });
+      pipeline = { pipeline: compiled, layout: compiled.getBindGroupLayout(0) };
       this.#pipelines.set(key, pipeline);
     }
     return pipeline;
@@ -86,7 +107,7 @@ export class DeviceResources {
   scratch(purpose: string, bytes: number): GPUBuffer {
     let size = SMALLEST_SCRATCH_BYTES;
     while (size < bytes) size *= 2;
-    size = Math.min(size, Math.max(bytes, this.#device.limits.maxStorageBufferBindingSize));
+    size = Math.min(size, Math.max(bytes, this.limits.bindingBytes));
     const key = `${purpose} ${size}`;
     let buffer = this.#scratch.get(key);
     if (buffer === undefined) {

@@ -24,6 +24,18 @@ export interface GpuOutputs {
   readonly present_value?: GpuTensor;
 }
 
+/** The part that a tensor plays in a call. */
+export type Role = InputName | keyof GpuOutputs;
+
+/** A tensor of a call without its buffer: all that the choice of kernels depends on. */
+export interface CallTensor {
+  readonly role: Role;
+  readonly type: GpuTensorType;
+  readonly dims: readonly number[];
+  readonly offset: number;
+  readonly bufferBytes: number;
+}
+
 export const BYTES_PER_ELEMENT: Readonly<Record<GpuTensorType, number>> = {
   float: 4,
   float16: 2,

@@ -5,7 +5,6 @@ import { prefillExtent, type PrefillTile } from './prefill.wgsl.js';
 
 export interface VariantLimits {
   readonly workgroupBytes: number;
-  readonly invocations: number;
 }
 
 export type Variant =

@@ -1,4 +1,4 @@
-/** Encodes the dispatches of one checked call: heads, attention by slices, the sum of partial results, present rows. */
+/** Plans the dispatches of one checked call: heads, attention by slices, the sum of partial results, present rows. */
 
 import type { AttentionSizes } from '../op/constraints.js';
 import type { Attributes, InputName } from '../op/schema.js';
@@ -7,6 +7,7 @@ import type { KernelOptions } from './attention.js';
 import {
   bindElements,
   type Binding,
+  type Bound,
   maskRows,
   NO_STRIDES,
   partialBinding,
@@ -26,16 +27,20 @@ import {
   type SlicedTensor,
 } from './plan.js';
 import { prefillExtent, prefillShader } from './prefill.wgsl.js';
-import type { DeviceResources, PipelineDescription } from './resources.js';
+import type { DeviceResources, Pipeline, PipelineDescription } from './resources.js';
 import { appendShader, combineShader, HEADS_SHADER, ROW_KERNEL_THREADS } from './rows.wgsl.js';
 import type { ElementLayout } from './shader.js';
-import { BYTES_PER_ELEMENT, type GpuInputs, type GpuOutputs, type GpuTensor } from './tensor.js';
+import { BYTES_PER_ELEMENT, type CallTensor } from './tensor.js';
 import { encodeProblem, type ProblemFields } from './uniform.js';
 import { chooseVariant, type Variant } from './variants.js';
 
 export interface CheckedCall {
-  readonly inputs: GpuInputs;
-  readonly outputs: GpuOutputs;
+  readonly inputs: { readonly [name in InputName]?: CallTensor };
+  readonly outputs: {
+    readonly Y: CallTensor;
+    readonly present_key?: CallTensor;
+    readonly present_value?: CallTensor;
+  };
   readonly attributes: Attributes;
   readonly sizes: AttentionSizes;
 }
@@ -55,8 +60,23 @@ const PER_HEAD_INPUTS = [
   'alibi_slopes',
 ] as const satisfies readonly InputName[];
 
-export class DispatchEncoder {
-  readonly #device: GPUDevice;
+/** One dispatch, complete but for the buffers of the call. */
+export interface Step {
+  readonly pipeline: Pipeline;
+  readonly uniform: GPUBuffer;
+  readonly bindings: readonly Bound[];
+  readonly grid: readonly [number, number, number];
+}
+
+/** What a call comes to: the same for every call of the same shapes, types and attributes. */
+export interface CallPlan {
+  /** Bytes of Y that are set to 0, where there are no keys. */
+  readonly clearBytes: number;
+  readonly steps: readonly Step[];
+}
+
+export class CallPlanner {
+  readonly #steps: Step[] = [];
   readonly #resources: DeviceResources;
   readonly #options: KernelOptions;
   readonly #call: CheckedCall;
@@ -72,8 +92,7 @@ export class DispatchEncoder {
   readonly #heads: GPUBuffer | undefined;
   readonly #common: ProblemFields;
 
-  constructor(device: GPUDevice, resources: DeviceResources, options: KernelOptions, call: CheckedCall) {
-    this.#device = device;
+  constructor(resources: DeviceResources, options: KernelOptions, call: CheckedCall) {
     this.#resources = resources;
     this.#options = options;
     this.#call = call;
@@ -97,31 +116,24 @@ export class DispatchEncoder {
     this.#common = commonFields(call);
   }
 
-  encode(encoder: GPUCommandEncoder): void {
+  plan(): CallPlan {
     const { outputs, sizes } = this.#call;
     const { batch, queryLength, keyLength } = sizes;
-    if (batch === 0) return;
-    const hasRows = queryLength > 0 && sizeOf(outputs.Y.dims) > 0;
-    if (hasRows && keyLength === 0) {
-      const bytes = Math.ceil((sizeOf(outputs.Y.dims) * BYTES_PER_ELEMENT[outputs.Y.type]) / 4) * 4;
-      encoder.clearBuffer(outputs.Y.buffer, outputs.Y.offset ?? 0, bytes);
-    }
-    if (keyLength === 0) return;
-    const pass = encoder.beginComputePass({ label: 'SigmoidAttention' });
-    if (hasRows) this.#attend(pass);
-    if (outputs.present_key !== undefined) this.#append(pass, this.#k, this.#pastKey, outputs.present_key);
-    if (outputs.present_value !== undefined)
-      this.#append(pass, this.#v, this.#pastValue, outputs.present_value);
-    pass.end();
+    const elements = sizeOf(outputs.Y.dims);
+    if (batch === 0 || keyLength === 0)
+      return { clearBytes: Math.ceil((elements * BYTES_PER_ELEMENT[outputs.Y.type]) / 4) * 4, steps: [] };
+    if (queryLength > 0) this.#attend();
+    if (outputs.present_key !== undefined) this.#append(this.#k, this.#pastKey, outputs.present_key);
+    if (outputs.present_value !== undefined) this.#append(this.#v, this.#pastValue, outputs.present_value);
+    return { clearBytes: 0, steps: this.#steps };
   }
 
-  #attend(pass: GPUComputePassEncoder): void {
+  #attend(): void {
     const { sizes } = this.#call;
     const { kvHeads, queryHeads, valueHeadSize } = sizes;
-    if (this.#heads !== undefined) this.#gatherHeads(pass, this.#heads);
+    if (this.#heads !== undefined) this.#gatherHeads(this.#heads);
     const variant = chooseVariant(sizes, {
-      workgroupBytes: this.#options.maxWorkgroupBytes ?? this.#device.limits.maxComputeWorkgroupStorageSize,
-      invocations: this.#device.limits.maxComputeInvocationsPerWorkgroup,
+      workgroupBytes: this.#options.maxWorkgroupBytes ?? this.#resources.limits.workgroupBytes,
     });
     const slices = sliceCall(
       {
@@ -141,18 +153,18 @@ export class DispatchEncoder {
       },
       this.#bindingLimits,
     );
-    for (const slice of slices) this.#attendSlice(pass, variant, slice);
+    for (const slice of slices) this.#attendSlice(variant, slice);
   }
 
   get #bindingLimits(): BindingLimits {
-    const { maxStorageBufferBindingSize, minStorageBufferOffsetAlignment } = this.#device.limits;
+    const { bindingBytes, bindingAlignment } = this.#resources.limits;
     return {
-      maxBytes: this.#options.maxBindingBytes ?? maxStorageBufferBindingSize,
-      alignment: minStorageBufferOffsetAlignment,
+      maxBytes: this.#options.maxBindingBytes ?? bindingBytes,
+      alignment: bindingAlignment,
     };
   }
 
-  #attendSlice(pass: GPUComputePassEncoder, variant: Variant, slice: Slice): void {
+  #attendSlice(variant: Variant, slice: Slice): void {
     const { sizes } = this.#call;
     const { batch, kvHeads, rows, keyChunks } = slice;
     const group = sizes.queryHeads / sizes.kvHeads;
@@ -189,7 +201,6 @@ export class DispatchEncoder {
       const pastValue = this.#bind(this.#pastValue, batch, kvHeads, past);
       const out = partOf(chunk * variant.splits);
       this.#dispatch(
-        pass,
         pipeline,
         {
           ...common,
@@ -218,7 +229,6 @@ export class DispatchEncoder {
       constants: {},
     });
     this.#dispatch(
-      pass,
       combine,
       {
         ...common,
@@ -275,11 +285,11 @@ export class DispatchEncoder {
   /** A grid of at least `invocations`, two-dimensional where one dimension is too small. */
   #flatGrid(invocations: number): [number, number, number] {
     const groups = Math.ceil(invocations / ROW_KERNEL_THREADS);
-    const x = Math.min(groups, this.#device.limits.maxComputeWorkgroupsPerDimension);
+    const x = Math.min(groups, this.#resources.limits.workgroupsPerDimension);
     return [x, Math.ceil(groups / x), 1];
   }
 
-  #gatherHeads(pass: GPUComputePassEncoder, heads: GPUBuffer): void {
+  #gatherHeads(heads: GPUBuffer): void {
     const { inputs, sizes, attributes } = this.#call;
     const pipeline = this.#resources.pipeline({
       code: () => HEADS_SHADER,
@@ -297,7 +307,6 @@ export class DispatchEncoder {
     });
     const rows = sizes.batch * sizes.queryHeads;
     this.#dispatch(
-      pass,
       pipeline,
       {
         ...this.#common,
@@ -314,7 +323,7 @@ export class DispatchEncoder {
   }
 
   /** present = past and after it the new rows; in pieces of batch entries and heads where a binding is too large. */
-  #append(pass: GPUComputePassEncoder, fresh: Rows, past: Rows | undefined, present: GpuTensor): void {
+  #append(fresh: Rows, past: Rows | undefined, present: CallTensor): void {
     const { kvHeads, keyLength, pastLength } = this.#call.sizes;
     const size = fresh.size;
     if (sizeOf(present.dims) === 0) return;
@@ -348,7 +357,6 @@ export class DispatchEncoder {
         const to = this.#bind(out, batch, heads, keys);
         const rows = lengthOf(batch) * lengthOf(heads) * lengthOf(keys);
         this.#dispatch(
-          pass,
           pipeline,
           {
             k: from.strides,
@@ -374,7 +382,7 @@ export class DispatchEncoder {
     return { resource: { buffer: this.#heads ?? this.#resources.absent }, strides: NO_STRIDES };
   }
 
-  #bindWhole(tensor: GpuTensor | undefined): Binding {
+  #bindWhole(tensor: CallTensor | undefined): Binding {
     return tensor === undefined
       ? this.#absent
       : this.#bindElements(tensor, { begin: 0, end: sizeOf(tensor.dims) });
@@ -387,7 +395,7 @@ export class DispatchEncoder {
     return { ...bound, strides: { ...bound.strides, batch, head, row } };
   }
 
-  #bindElements(tensor: GpuTensor, elements: Range): Binding {
+  #bindElements(tensor: CallTensor, elements: Range): Binding {
     if (lengthOf(elements) === 0) return this.#absent;
     return bindElements(tensor, elements, this.#bindingLimits.alignment);
   }
@@ -397,24 +405,13 @@ export class DispatchEncoder {
   }
 
   #dispatch(
-    pass: GPUComputePassEncoder,
-    pipeline: GPUComputePipeline,
+    pipeline: Pipeline,
     fields: ProblemFields,
     bindings: readonly Binding[],
     grid: readonly [number, number, number],
   ): void {
     const uniform = this.#resources.uniform(encodeProblem(fields));
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(
-      0,
-      this.#device.createBindGroup({
-        layout: pipeline.getBindGroupLayout(0),
-        entries: [{ buffer: uniform }, ...bindings.map(({ resource }) => resource)].map(
-          (resource, binding) => ({ binding, resource }),
-        ),
-      }),
-    );
-    pass.dispatchWorkgroups(...grid);
+    this.#steps.push({ pipeline, uniform, bindings: bindings.map(({ resource }) => resource), grid });
   }
 }
 
@@ -435,7 +432,8 @@ function elementLayout({ inputs, sizes }: CheckedCall): ElementLayout {
 
 const layoutKey = ({ type, vectors }: ElementLayout): string => `${type} ${vectors ? 'vectors' : 'scalars'}`;
 
-const hasPerHead = (inputs: GpuInputs): boolean => PER_HEAD_INPUTS.some((name) => inputs[name] !== undefined);
+const hasPerHead = (inputs: CheckedCall['inputs']): boolean =>
+  PER_HEAD_INPUTS.some((name) => inputs[name] !== undefined);
 
 /** The fields that are the same for every dispatch of the call. */
 function commonFields({ inputs, attributes, sizes }: CheckedCall): ProblemFields {
