@@ -22,6 +22,15 @@ const RELEVANT = 16;
 /** The bias that mode `faithful` takes where nothing was measured. */
 export const UNMEASURED_BIAS = -40;
 
+/**
+ * The bias for centred scores where nothing was measured. A centred row's largest score is never below 0, so its weights keep
+ * their precision whatever the inputs; scores up to 61 stay in the window.
+ */
+const UNMEASURED_CENTRED_BIAS = SMALLEST_LOGIT + RELEVANT;
+
+/** How much farther than random inputs real ones may move the scores of a trained model from 0. */
+const SPREAD_OF_REAL_INPUTS = 4;
+
 export interface SiteStatistics {
   readonly site: string;
   readonly depth: number;
@@ -75,6 +84,19 @@ export function measuredBias({ heads, canCentre }: SiteStatistics): SiteParamete
   const centreScores = canCentre && heads.some((head, index) => !fits(head, plain[index]!));
   const headBias = centreScores ? heads.map(({ centred }) => biasFor(centred)) : plain;
   return { normalize: true, bias: 0, biasMode: 'none', headBias, centreScores };
+}
+
+/**
+ * Parameters from scores that only random inputs gave; `undefined` where the bias that is taken without measuring has room
+ * for what real inputs may do.
+ */
+export function guardedBias({ heads, canCentre }: SiteStatistics): SiteParameters | undefined {
+  const far = ({ largestScore, smallestRowPeak }: Window): Window => ({
+    largestScore: SPREAD_OF_REAL_INPUTS * largestScore,
+    smallestRowPeak: SPREAD_OF_REAL_INPUTS * smallestRowPeak,
+  });
+  if (!canCentre || heads.every((head) => fits(far(head), UNMEASURED_BIAS))) return undefined;
+  return { normalize: true, bias: UNMEASURED_CENTRED_BIAS, biasMode: 'none', centreScores: true };
 }
 
 /** As far below the largest score as the margin asks, but no further than the lowest row allows. */

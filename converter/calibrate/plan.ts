@@ -8,6 +8,7 @@ import type { SampleSource } from '../data/source.js';
 import { calibrate, type SiteFit } from './calibrate.js';
 import {
   boundWarnings,
+  guardedBias,
   measureSites,
   measuredBias,
   UNMEASURED_BIAS,
@@ -53,22 +54,25 @@ export async function planParameters(request: PlanRequest): Promise<Plan> {
   if (request.mode === 'calibrated') return planCalibrated(request);
   if (request.mode === 'faithful' && (request.source ?? request.data) !== undefined)
     return planFaithful(request);
-  const notes =
-    request.mode === 'faithful' && !request.unmeasuredIsFine ? await unmeasuredNotes(request) : [];
-  return { parameters: new Map(), calibration: null, statistics: [], notes };
+  if (request.mode === 'faithful' && !request.unmeasuredIsFine) return planUnmeasured(request);
+  return { parameters: new Map(), calibration: null, statistics: [], notes: [] };
 }
 
-/** Warnings about the bias that is taken without samples, from random inputs; none where the model cannot be run. */
-async function unmeasuredNotes(request: PlanRequest): Promise<string[]> {
+/** Parameters and warnings from random inputs; neither where the model cannot be run. */
+async function planUnmeasured(request: PlanRequest): Promise<Plan> {
+  const parameters = new Map<string, SiteParameters>();
+  const notes: string[] = [];
   try {
-    const statistics = await statisticsOf(request, await samples(request));
-    const notes = statistics.flatMap((site) => boundWarnings(site, { bias: UNMEASURED_BIAS }));
-    return notes.length === 0
-      ? []
-      : [...notes, 'give sample inputs with --data for a bias that suits each head'];
+    for (const site of await statisticsOf(request, await samples(request))) {
+      const guarded = guardedBias(site);
+      if (guarded) parameters.set(site.site, guarded);
+      notes.push(...boundWarnings(site, guarded ?? { bias: UNMEASURED_BIAS }));
+    }
   } catch {
-    return [];
+    return { parameters: new Map(), calibration: null, statistics: [], notes: [] };
   }
+  if (notes.length > 0) notes.push('give sample inputs with --data for a bias that suits each head');
+  return { parameters, calibration: null, statistics: [], notes };
 }
 
 async function planFaithful(request: PlanRequest): Promise<Plan> {
