@@ -8,7 +8,7 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { float16ToNumber } from '../../op/half.js';
 import { openDevice } from './device.js';
-import { KernelBench, slope } from './kernels.js';
+import { bytesOf, hostData, KernelBench, slope } from './kernels.js';
 import type { PeerKind } from './models.js';
 import { peerResult, peerTime } from './peers.js';
 import { benchShapes, type BenchShape, decodeShapes, flopsOf, nameOf } from './shapes.js';
@@ -71,6 +71,9 @@ async function raceOf(shape: BenchShape): Promise<Row> {
   const milliseconds = await slope(ours.run, lengths, rounds);
   const found = numbers(new Uint8Array(await ours.result()), shape);
   ours.free();
+  const ownError = sampledError(found, shape);
+  if (!(ownError < TOLERANCE[shape.type]))
+    throw new Error(`our result for ${nameOf(shape)} is wrong here: error ${ownError}`);
   const remarks: string[] = [];
   // The CPU provider has no float16 attention.
   const single: BenchShape = { ...shape, type: 'f32' };
@@ -154,6 +157,35 @@ function bytes(data: Float32Array | Uint16Array): Uint8Array {
 function numbers(data: Uint8Array, { type }: BenchShape): Float32Array {
   const copy = data.slice().buffer;
   return type === 'f32' ? new Float32Array(copy) : Float32Array.from(new Uint16Array(copy), float16ToNumber);
+}
+
+/** Error of a few rows of ours against float64, relative to the largest element. */
+function sampledError(found: Float32Array, shape: BenchShape): number {
+  const { heads, headSize, queryLength, keyLength, type } = shape;
+  const width = heads * headSize;
+  const data = hostData(shape);
+  const stored = (values: Float32Array): ArrayLike<number> =>
+    type === 'f32' ? values : Float32Array.from(bytesOf(values, type), float16ToNumber);
+  const [q, k, v] = [stored(data.x), stored(data.k), stored(data.v)];
+  let difference = 0;
+  let largest = 0;
+  for (let sample = 0; sample < 8; sample++) {
+    const [h, i] = [(sample * 5) % heads, (sample * 977) % queryLength];
+    const y = new Float64Array(headSize);
+    for (let j = 0; j < keyLength; j++) {
+      let score = 0;
+      for (let d = 0; d < headSize; d++)
+        score += q[i * width + h * headSize + d]! * k[j * width + h * headSize + d]!;
+      const weight = 1 / (1 + Math.exp(Math.log(keyLength) - score / Math.sqrt(headSize)));
+      for (let d = 0; d < headSize; d++) y[d]! += weight * v[j * width + h * headSize + d]!;
+    }
+    for (let d = 0; d < headSize; d++) {
+      const error = Math.abs(found[i * width + h * headSize + d]! - y[d]!);
+      if (!(error <= difference)) difference = error;
+      largest = Math.max(largest, Math.abs(y[d]!));
+    }
+  }
+  return difference / largest;
 }
 
 function relativeDifference(a: Float32Array, b: Float32Array): number {
