@@ -8,8 +8,8 @@ import { enqueue } from './queue.js';
 import type { Feeds, Fetches, Results, SessionHandler } from './runtime.js';
 import type { SplitSession } from './split-session.js';
 
-/** Query length times key length up to which one session with the function was faster, on the adapters of docs/web.md. */
-export const DEFAULT_FUNCTION_BELOW = 64 * 64;
+/** Query length times key length up to which one session with the function was as fast, by the table in docs/web.md. */
+export const DEFAULT_FUNCTION_BELOW = 16 * 16;
 
 /** Input shapes whose sequence length is remembered. */
 const MAX_SHAPES = 256;
