@@ -10,7 +10,7 @@ Object.assign(globalThis, globals);
 
 const DRIVERS = {
   swiftshader: '/usr/lib/chromium/vk_swiftshader_icd.json',
-  lavapipe: process.env['LAVAPIPE_ICD'] ?? '/opt/lavapipe/lvp_icd.json',
+  lavapipe: process.env['LAVAPIPE_ICD'] ?? '/usr/share/vulkan/icd.d/lvp_icd.json',
 } as const;
 
 export type Driver = keyof typeof DRIVERS;
