@@ -2,9 +2,9 @@
  * Products that sum over a shared axis, in one description whatever operator spells them: MatMul, Gemm, Einsum and the fused
  * forms of ONNX Runtime's optimiser. Letters name axes as in an Einsum equation.
  */
+import { parseEquation } from '../graph/einsum.js';
 import type { Knowledge, Size } from '../graph/knowledge.js';
 import { floatAttribute, intAttribute, textAttribute, type GraphNode } from '../graph/node.js';
-import { parseEquation } from '../graph/shapes.js';
 import { isOne, type AxisSpace, type Axis } from './layout.js';
 
 export interface Contraction {

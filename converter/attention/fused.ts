@@ -8,7 +8,7 @@ import { floatAttribute, intAttribute, nodeLabel, type GraphNode } from '../grap
 import { DataType } from '../onnx/tensor.js';
 import type { Anchor } from './anchors.js';
 import { downstream, upstream, type Link } from './chains.js';
-import { readContrib } from './contrib.js';
+import { readContrib } from './contrib/contrib.js';
 import type { Derived, Past } from './derive.js';
 import { Refused, type Labelled, type ScoreForm } from './form.js';
 import { AxisSpace, isOne, type Atom, type Axis } from './layout.js';

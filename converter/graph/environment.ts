@@ -9,7 +9,8 @@ import { canEvaluate, evaluateNode, MAX_ELEMENTS } from './evaluate.js';
 import type { Graph, ValueInfo } from './graph.js';
 import { attribute, intAttribute, type GraphNode } from './node.js';
 import { numeric, type NumericTensor } from './numeric.js';
-import { inferShapes, type Dims, type ShapeContext } from './shapes.js';
+import type { Dims, ShapeContext } from './shape-rule.js';
+import { inferShapes } from './shapes.js';
 
 /** Values up to this many elements are worked out in passing; larger ones when asked for. */
 const EAGER_ELEMENTS = 4096;

@@ -2,7 +2,6 @@
  * Values of small tensors, operator by operator: the arithmetic that models do on shapes and masks. One table keyed by
  * operator; an operator that is not here simply has no known value. Semantics follow the ONNX operator specification.
  */
-import { ModelFormatError } from '../onnx/error.js';
 import { DataType, elementCount } from '../onnx/tensor.js';
 import {
   axisAttribute,
@@ -11,7 +10,6 @@ import {
   type GraphNode,
   intAttribute,
   intsAttribute,
-  nodeLabel,
   permutation,
   textAttribute,
 } from './node.js';
@@ -26,6 +24,7 @@ import {
   strides,
   type NumericTensor,
 } from './numeric.js';
+import { axesOf, reshapeDims, sliceAxes, splitSizes } from './operator-arguments.js';
 
 /** Elements beyond which a value is not worked out. */
 export const MAX_ELEMENTS = 1 << 22;
@@ -99,16 +98,6 @@ function modulo(a: number, b: number, floored: boolean): number {
   return floored && rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest;
 }
 
-/** Axes of a reduction or a squeeze: an input since some opset, an attribute before. */
-export function axesOf(
-  node: GraphNode,
-  rank: number,
-  fromInput: NumericTensor | null | undefined,
-): number[] | null {
-  const axes = fromInput ? Array.from(fromInput.data) : intsAttribute(node, 'axes');
-  return axes === null ? null : axes.map((axis) => (axis < 0 ? axis + rank : axis));
-}
-
 const reduce =
   (
     start: number,
@@ -151,61 +140,6 @@ function reshaped(x: NumericTensor, dims: readonly number[]): readonly NumericTe
   return elementCount(dims) === x.data.length ? [numeric(x.type, dims, x.data)] : null;
 }
 
-/** Target of a Reshape with its 0 and -1 resolved; `null` when the counts do not fit. */
-export function reshapeDims(
-  from: readonly number[],
-  target: ArrayLike<number>,
-  allowZero: boolean,
-): number[] | null {
-  const out = Array.from(target, (dim, axis) => (dim === 0 && !allowZero ? (from[axis] ?? NaN) : dim));
-  const open = out.indexOf(-1);
-  const total = elementCount(from);
-  if (open >= 0) {
-    out[open] = 1;
-    const rest = elementCount(out);
-    out[open] = rest === 0 ? 0 : total / rest;
-  }
-  return out.every((dim) => Number.isInteger(dim) && dim >= 0) && elementCount(out) === total ? out : null;
-}
-
-export interface SliceAxis {
-  readonly axis: number;
-  readonly start: number;
-  readonly step: number;
-  readonly count: number;
-}
-
-/** Axes, starts, steps and counts of a Slice on a tensor of the given shape. */
-export function sliceAxes(
-  node: GraphNode,
-  dims: readonly number[],
-  inputs: readonly (NumericTensor | null | undefined)[],
-): SliceAxis[] | null {
-  const fromInput = (at: number): readonly number[] | null => {
-    const tensor = inputs[at];
-    return tensor ? Array.from(tensor.data) : null;
-  };
-  const starts = fromInput(1) ?? intsAttribute(node, 'starts');
-  const ends = fromInput(2) ?? intsAttribute(node, 'ends');
-  if (starts === null || ends === null) return null;
-  const axes = fromInput(3) ?? intsAttribute(node, 'axes') ?? starts.map((_, axis) => axis);
-  const steps = fromInput(4) ?? starts.map(() => 1);
-  const out: SliceAxis[] = [];
-  for (let i = 0; i < axes.length; i++) {
-    const axis = axes[i]! < 0 ? axes[i]! + dims.length : axes[i]!;
-    const dim = dims[axis];
-    const step = steps[i] ?? 1;
-    if (dim === undefined || step === 0) return null;
-    const clamp = (value: number, low: number, high: number): number => Math.min(Math.max(value, low), high);
-    const from = starts[i]! < 0 ? starts[i]! + dim : starts[i]!;
-    const to = ends[i]! < 0 ? ends[i]! + dim : ends[i]!;
-    const start = step > 0 ? clamp(from, 0, dim) : clamp(from, 0, dim - 1);
-    const end = step > 0 ? clamp(to, 0, dim) : clamp(to, -1, dim - 1);
-    out.push({ axis, start, step, count: Math.max(0, Math.ceil((end - start) / step)) });
-  }
-  return out;
-}
-
 function gather(x: NumericTensor, indices: NumericTensor, axis: number): NumericTensor | null {
   const before = elementCount(x.dims.slice(0, axis));
   const size = x.dims[axis]!;
@@ -224,28 +158,6 @@ function gather(x: NumericTensor, indices: NumericTensor, axis: number): Numeric
     }
   }
   return numeric(x.type, dims, data);
-}
-
-const MAX_PARTS = 1 << 16;
-
-/** Sizes of the parts of a Split. */
-export function splitSizes(
-  node: GraphNode,
-  dim: number,
-  given: NumericTensor | null | undefined,
-  parts: number,
-): number[] {
-  const sizes = given ? Array.from(given.data) : intsAttribute(node, 'split');
-  if (sizes !== null && sizes.length > 0) return [...sizes];
-  const count = intAttribute(node, 'num_outputs', parts);
-  if (!(count >= 1 && count <= MAX_PARTS)) {
-    throw new ModelFormatError(
-      `'${nodeLabel(node)}' splits into ${count} parts, allowed are 1 to ${MAX_PARTS}`,
-      node.span.start,
-    );
-  }
-  const size = Math.ceil(dim / count);
-  return Array.from({ length: count }, (_, i) => Math.max(0, Math.min(size, dim - i * size)));
 }
 
 function scatterNd(x: NumericTensor, indices: NumericTensor, updates: NumericTensor): NumericTensor | null {

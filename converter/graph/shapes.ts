@@ -3,7 +3,8 @@
  * handled by working the whole graph out for several choices of the symbols (see environment.ts).
  */
 import { elementCount } from '../onnx/tensor.js';
-import { axesOf, reshapeDims, sliceAxes, splitSizes } from './evaluate.js';
+import { agreeOnLength, contribRules } from './contrib-shapes.js';
+import { parseEquation } from './einsum.js';
 import {
   attribute,
   axisAttribute,
@@ -15,22 +16,8 @@ import {
   permutation,
   textAttribute,
 } from './node.js';
-import { broadcastDims, type NumericTensor } from './numeric.js';
-
-export type Dims = readonly number[];
-
-export interface ShapeContext {
-  readonly node: GraphNode;
-  readonly opset: number;
-  dims(input: number): Dims | null;
-  value(input: number): NumericTensor | null;
-  /** A size that equals no other: for what cannot be known. */
-  fresh(): number;
-  /** Shapes that had to agree did not; the caller may learn from it. */
-  mismatch(a: number, b: number): void;
-}
-
-type ShapeRule = (context: ShapeContext) => readonly (Dims | null)[] | null;
+import { axesOf, reshapeDims, sliceAxes, splitSizes } from './operator-arguments.js';
+import { broadcast, first, matMulDims, type Dims, type ShapeContext, type ShapeRule } from './shape-rule.js';
 
 /** No runtime takes tensors of more dimensions; a shape tensor that asks for them is hostile. */
 const MAX_RANK = 64;
@@ -47,26 +34,6 @@ function openDims(context: ShapeContext, rank: number | undefined): Dims | null 
   if (rank === undefined || !(rank >= 0 && rank <= MAX_RANK)) return null;
   return Array.from({ length: rank }, () => context.fresh());
 }
-
-function broadcast(context: ShapeContext, shapes: readonly (Dims | null)[]): Dims | null {
-  if (shapes.some((dims) => dims === null)) return null;
-  const known = shapes as readonly Dims[];
-  const fitting = broadcastDims(...known);
-  if (fitting !== null) return fitting;
-  const rank = Math.max(...known.map((dims) => dims.length));
-  const out = new Array<number>(rank).fill(1);
-  for (const dims of known) {
-    dims.forEach((dim, axis) => {
-      const at = rank - dims.length + axis;
-      if (dim === 1 || dim === out[at]) return;
-      if (out[at] === 1) out[at] = dim;
-      else context.mismatch(out[at]!, dim);
-    });
-  }
-  return out;
-}
-
-const first: ShapeRule = (context) => [context.dims(0)];
 
 const elementwise: ShapeRule = (context) => [
   broadcast(
@@ -97,23 +64,6 @@ const argReduction: ShapeRule = (context) => {
   const keep = intAttribute(context.node, 'keepdims', 1) === 1;
   return [keep ? x.map((dim, at) => (at === axis ? 1 : dim)) : x.filter((_, at) => at !== axis)];
 };
-
-/** Product shape of two matrices or stacks of them, with optional transposition of the last two axes. */
-export function matMulDims(context: ShapeContext, transA = false, transB = false): Dims | null {
-  let a = context.dims(0);
-  let b = context.dims(1);
-  if (a === null || b === null || a.length === 0 || b.length === 0) return null;
-  const vectorA = a.length === 1;
-  const vectorB = b.length === 1;
-  if (vectorA) a = [1, a[0]!];
-  if (vectorB) b = [b[0]!, 1];
-  const swap = (dims: Dims): Dims => [...dims.slice(0, -2), dims.at(-1)!, dims.at(-2)!];
-  if (transA) a = swap(a);
-  if (transB) b = swap(b);
-  if (a.at(-1) !== b.at(-2)) context.mismatch(a.at(-1)!, b.at(-2)!);
-  const batch = broadcast(context, [a.slice(0, -2), b.slice(0, -2)]) ?? [];
-  return [...batch, ...(vectorA ? [] : [a.at(-2)!]), ...(vectorB ? [] : [b.at(-1)!])];
-}
 
 interface Window2d {
   readonly kernel: Dims;
@@ -199,41 +149,6 @@ const recurrent: ShapeRule = (context) => {
   const state = [directions, x[1]!, hidden];
   return [[x[0]!, directions, x[1]!, hidden], state, state];
 };
-
-/** Letters of an Einsum equation, '...' spelled out; `null` for forms that are not understood. */
-export interface Equation {
-  readonly inputs: readonly (readonly string[])[];
-  readonly output: readonly string[];
-}
-
-export function parseEquation(text: string, ranks: readonly number[]): Equation | null {
-  const [left, right] = text.replaceAll(' ', '').split('->');
-  if (left === undefined) return null;
-  const terms = left.split(',');
-  if (terms.length !== ranks.length) return null;
-  const letters = (term: string, rank: number | null): string[] | null => {
-    const at = term.indexOf('...');
-    if (at < 0) return term.includes('.') ? null : [...term];
-    const named = term.length - 3;
-    const count = (rank ?? 0) - named;
-    if (count < 0) return null;
-    const open = Array.from({ length: count }, (_, i) => `.${count - i}`);
-    return [...term.slice(0, at), ...open, ...term.slice(at + 3)];
-  };
-  const inputs = terms.map((term, i) => letters(term, ranks[i]!));
-  if (inputs.some((entry, i) => entry === null || entry.length !== ranks[i])) return null;
-  const known = inputs as string[][];
-  if (right === undefined) {
-    const all = known.flat();
-    const once = [...new Set(all)].filter(
-      (letter) => letter.startsWith('.') || all.indexOf(letter) === all.lastIndexOf(letter),
-    );
-    return { inputs: known, output: once.sort() };
-  }
-  const open = Math.max(0, ...known.map((entry) => entry.filter((letter) => letter.startsWith('.')).length));
-  const output = letters(right, right.replace('...', '').length + (right.includes('...') ? open : 0));
-  return output === null ? null : { inputs: known, output };
-}
 
 const einsum: ShapeRule = (context) => {
   const shapes = context.node.inputs.map((_, i) => context.dims(i));
@@ -537,93 +452,4 @@ const RULES: Readonly<Record<string, ShapeRule>> = {
   },
 };
 
-/** A mask of at least `rank` axes must have one entry per key, the past included. */
-function agreeOnLength(context: ShapeContext, input: number, length: number, rank: number): void {
-  const mask = context.node.inputs[input] ? context.dims(input) : null;
-  const keys = mask !== null && mask.length >= rank ? mask.at(-1)! : length;
-  if (keys !== 1 && keys !== length) context.mismatch(keys, length);
-}
-
-const CONTRIB_RULES: Readonly<Record<string, ShapeRule>> = {
-  'ort.sigmoid:SigmoidAttention': (context) => RULES['Attention']!(context)?.slice(0, 3) ?? null,
-  'com.microsoft:FusedMatMul': (context) => [
-    matMulDims(
-      context,
-      intAttribute(context.node, 'transA', 0) === 1,
-      intAttribute(context.node, 'transB', 0) === 1,
-    ),
-  ],
-  'com.microsoft:TransposeMatMul': (context) => [
-    matMulDims(
-      context,
-      intAttribute(context.node, 'transA', 0) === 1,
-      intAttribute(context.node, 'transB', 0) === 1,
-    ),
-  ],
-  'com.microsoft:FusedGemm': (context) => RULES['Gemm']!(context),
-  'com.microsoft:FusedConv': conv,
-  'com.microsoft:BiasGelu': first,
-  'com.microsoft:FastGelu': first,
-  'com.microsoft:Gelu': first,
-  'com.microsoft:QuickGelu': first,
-  'com.microsoft:BiasSoftmax': first,
-  'com.microsoft:RotaryEmbedding': first,
-  'com.microsoft:SkipLayerNormalization': (context) => {
-    const x = context.dims(0);
-    return [x, null, null, x];
-  },
-  'com.microsoft:SimplifiedLayerNormalization': first,
-  'com.microsoft:SkipSimplifiedLayerNormalization': (context) => {
-    const x = context.dims(0);
-    return [x, null, null, x];
-  },
-  'com.microsoft:DynamicQuantizeMatMul': (context) => [matMulDims(context)],
-  'com.microsoft:MatMulIntegerToFloat': (context) => [matMulDims(context)],
-  'com.microsoft:MatMulNBits': (context) => {
-    const x = context.dims(0);
-    return [x === null ? null : [...x.slice(0, -1), intAttribute(context.node, 'N', 0)]];
-  },
-  'com.microsoft:EmbedLayerNormalization': (context) => {
-    const ids = context.dims(0);
-    const table = context.dims(2);
-    if (ids === null || table === null) return null;
-    const embedded = [...ids, table[1]!];
-    return [embedded, [ids[0]!], embedded];
-  },
-  'com.microsoft:Attention': (context) => {
-    const x = context.dims(0);
-    const w = context.dims(1);
-    if (x === null || w === null) return null;
-    const sizes = intsAttribute(context.node, 'qkv_hidden_sizes');
-    const past = context.node.inputs[4] ? context.dims(4) : null;
-    const heads = intAttribute(context.node, 'num_heads', 1);
-    agreeOnLength(context, 3, x[1]! + (past?.[3] ?? 0), 2);
-    const present = [2, x[0]!, heads, x[1]! + (past?.[3] ?? 0), past?.[4] ?? w[1]! / 3 / heads];
-    return [[x[0]!, x[1]!, sizes?.[2] ?? w[1]! / 3], present];
-  },
-  'com.microsoft:MultiHeadAttention': (context) => {
-    const q = context.dims(0);
-    const v = context.node.inputs[2] ? context.dims(2) : null;
-    if (q === null) return null;
-    if (q.length === 5) return [[q[0]!, q[1]!, q[2]! * q[4]!]];
-    const k = context.node.inputs[1] ? context.dims(1) : null;
-    const past = context.node.inputs[6] ? context.dims(6) : null;
-    if (k !== null) {
-      const length = (k.length === 4 ? k[2]! : k[1]!) + (past?.[2] ?? 0);
-      agreeOnLength(context, 4, length, 2);
-      agreeOnLength(context, 5, length, 2);
-    }
-    return [[q[0]!, q[1]!, v === null ? q[2]! : v.length === 4 ? v[1]! * v[3]! : v[2]!]];
-  },
-  'com.microsoft:GroupQueryAttention': (context) => {
-    const q = context.dims(0);
-    if (q === null) return null;
-    const packed = context.node.inputs[1] === undefined || context.node.inputs[1] === '';
-    const heads = intAttribute(context.node, 'num_heads', 1);
-    const kvHeads = intAttribute(context.node, 'kv_num_heads', 1);
-    const past = context.dims(3);
-    const out = packed ? (q[2]! / (heads + 2 * kvHeads)) * heads : q[2]!;
-    const present = past === null ? null : [past[0]!, past[1]!, context.fresh(), past[3]!];
-    return [[q[0]!, q[1]!, out], present, present];
-  },
-};
+const CONTRIB_RULES = contribRules(RULES);
