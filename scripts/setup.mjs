@@ -1,6 +1,7 @@
-// Prepares a checkout: node scripts/setup.mjs [deps] [native] [browser] [cuda]   (default: deps native browser)
+// Prepares a checkout: node scripts/setup.mjs [deps] [dist] [native] [browser] [cuda]   (default: all but cuda)
 //
 //   deps     npm packages, as package-lock.json has them
+//   dist     the compiled package, in dist: its command line and its exports
 //   native   the operator library and the Node addon, in build/native
 //   browser  Chromium and software Vulkan, for the WebGPU tests (Debian; elsewhere set CHROMIUM_PATH)
 //   cuda     the CUDA library, in build/native (needs nvcc; takes minutes)
@@ -9,6 +10,7 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { installDependencies } from './setup/dependencies.mjs';
+import { buildDist } from './setup/dist.mjs';
 import { buildCuda, buildNative } from './setup/native.mjs';
 import { installBrowser } from './setup/browser.mjs';
 import { SetupError } from './setup/run.mjs';
@@ -17,6 +19,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const stages = {
   deps: () => installDependencies(root),
+  dist: () => buildDist(root),
   native: () => buildNative(root),
   browser: () => installBrowser(root),
   cuda: () => buildCuda(root),
@@ -30,7 +33,7 @@ if (unknown !== undefined) {
 }
 
 try {
-  for (const name of wanted.length > 0 ? wanted : ['deps', 'native', 'browser']) await stages[name]();
+  for (const name of wanted.length > 0 ? wanted : ['deps', 'dist', 'native', 'browser']) await stages[name]();
 } catch (error) {
   if (!(error instanceof SetupError)) throw error;
   console.error(`setup: ${error.message}`);
