@@ -56,7 +56,9 @@ function readAnchor(node: GraphNode, knowledge: Knowledge): Anchor | null {
       return factor === null ? null : sigmoid(node, factor.name, factor.factor);
     }
     case 'Exp':
-      return expOfLogSoftmax(node, knowledge);
+      return expOfLogSoftmax(node, knowledge) ?? expOfLogSigmoid(node, knowledge);
+    case 'Pow':
+      return inversePower(node, knowledge);
     default:
       return null;
   }
@@ -226,16 +228,57 @@ function exponentialPlusOne(graph: Graph, name: string, knowledge: Knowledge): S
     [1, 0],
   ] as const) {
     if (knowledge.number(graph, sum.inputs[one]!) !== 1) continue;
-    const exponential = producerThrough(graph, sum.inputs[other]!);
-    if (exponential === undefined || !isOp(exponential, 'Exp')) continue;
-    const negated = graph.producer(exponential.inputs[0]!);
-    if (negated !== undefined && isOp(negated, 'Neg')) return { name: negated.inputs[0]!, factor: 1 };
-    const inner = scaledBy(graph, exponential.inputs[0]!, knowledge);
+    const power = exponent(producerThrough(graph, sum.inputs[other]!), knowledge);
+    if (power === null) continue;
+    const negated = graph.producer(power.name);
+    if (negated !== undefined && isOp(negated, 'Neg'))
+      return { name: negated.inputs[0]!, factor: power.factor };
+    const inner = scaledBy(graph, power.name, knowledge);
     return inner.factor === -1
-      ? { name: inner.name, factor: 1 }
-      : { name: exponential.inputs[0]!, factor: -1 };
+      ? { name: inner.name, factor: power.factor }
+      : { name: power.name, factor: -power.factor };
   }
   return null;
+}
+
+/** exp(x), or a constant to the power of x: the exponent of e. */
+function exponent(node: GraphNode | undefined, knowledge: Knowledge): Scaled | null {
+  if (node === undefined) return null;
+  if (isOp(node, 'Exp')) return { name: node.inputs[0]!, factor: 1 };
+  if (!isOp(node, 'Pow')) return null;
+  const base = knowledge.number(node.graph, node.inputs[0]!);
+  if (base === null || !(base > 0) || base === 1) return null;
+  const factor = Math.log(base);
+  return { name: node.inputs[1]!, factor: Math.abs(factor - 1) < 1e-6 ? 1 : factor };
+}
+
+/** exp(log(sigmoid(x))), exp(-softplus(-x)) and exp(x - softplus(x)) */
+function expOfLogSigmoid(node: GraphNode, knowledge: Knowledge): Anchor | null {
+  const { graph } = node;
+  const inner = producerThrough(graph, node.inputs[0]!);
+  if (inner === undefined) return null;
+  if (isOp(inner, 'Log')) {
+    const original = producerThrough(graph, inner.inputs[0]!);
+    return original !== undefined && isOp(original, 'Sigmoid') ? sigmoid(node, original.inputs[0]!, 1) : null;
+  }
+  if (isOp(inner, 'Sub')) {
+    const softplus = producerThrough(graph, inner.inputs[1]!);
+    const isSame =
+      softplus !== undefined && isOp(softplus, 'Softplus') && softplus.inputs[0] === inner.inputs[0];
+    return isSame ? sigmoid(node, inner.inputs[0]!, 1) : null;
+  }
+  const outer = scaledBy(graph, node.inputs[0]!, knowledge);
+  const softplus = producerThrough(graph, outer.name);
+  if (outer.factor !== -1 || softplus === undefined || !isOp(softplus, 'Softplus')) return null;
+  const argument = scaledBy(graph, softplus.inputs[0]!, knowledge);
+  return argument.factor === -1 ? sigmoid(node, argument.name, 1) : sigmoid(node, softplus.inputs[0]!, -1);
+}
+
+/** (1 + exp(-x))^-1 */
+function inversePower(node: GraphNode, knowledge: Knowledge): Anchor | null {
+  if (knowledge.number(node.graph, node.inputs[1]!) !== -1) return null;
+  const base = exponentialPlusOne(node.graph, node.inputs[0]!, knowledge);
+  return base === null ? null : sigmoid(node, base.name, base.factor);
 }
 
 /** 1 / (1 + exp(-x)) or exp(x) / (1 + exp(x)) */

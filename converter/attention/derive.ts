@@ -9,11 +9,11 @@ import type { Emitter } from '../rewrite/emitter.js';
 import type { Anchor } from './anchors.js';
 import { atomsOf, downstream, upstream, type Link } from './chains.js';
 import { labelledAxes, labelLetters, summedLetters, type Contraction } from './contraction.js';
-import { areFeatures } from './features.js';
+import { areChannels } from './features.js';
 import { Refused, type ScoreForm } from './form.js';
 import { AxisSpace, isOne, type Atom, type Axes, type Axis } from './layout.js';
 import type { ScorePath, WeightPath } from './paths.js';
-import { SCORE_RULES, WEIGHT_RULES } from './transfer.js';
+import { scaleForm, SCORE_RULES, WEIGHT_RULES } from './transfer.js';
 
 /** Keys and values of earlier calls that the operator joins itself, and what it yields of them. */
 export interface Past {
@@ -78,6 +78,7 @@ export function derive(
   const walked: string[] = [];
   const shapes = new Map<string, Axes>();
   const record = (name: string): void => {
+  for (const name of product.node.inputs.slice(0, 2)) refuseLayer(anchor, product.node, name, knowledge);
     walked.push(name);
     shapes.set(name, form.axes);
   };
@@ -92,7 +93,7 @@ export function derive(
   if (product.addend !== null) addGemmTerm(form, product, knowledge, space);
   for (const { node, input } of scores.steps) run(SCORE_RULES, node, input, new Set());
   if (anchor.addend !== null) addAnchorTerm(form, anchor, knowledge, space);
-  if (anchor.factor !== 1) applyFactor(form, anchor.factor);
+  if (anchor.factor !== 1) scaleForm(form, anchor.factor);
 
   record(anchor.weights);
 
@@ -127,6 +128,7 @@ function emptyForm(axes: readonly Axis[], alpha: number): ScoreForm {
     gainTensors: [],
     normalise: false,
     guarded: false,
+    zeroed: [],
   };
 }
 
@@ -150,14 +152,6 @@ function addAnchorTerm(form: ScoreForm, anchor: Anchor, knowledge: Knowledge, sp
     isOne(size) ? [] : (form.axes[form.axes.length - sizes.length + axis] ?? space.axis(size)),
   );
   form.addends.push({ tensor: { name, axes }, factor: 1, node: anchor.node });
-}
-
-function applyFactor(form: ScoreForm, factor: number): void {
-  form.scale *= factor;
-  form.softcap *= factor;
-  form.bias *= factor;
-  form.addends = form.addends.map((addend) => ({ ...addend, factor: addend.factor * factor }));
-  form.visible = form.visible.map((entry) => ({ ...entry, fill: entry.fill * factor }));
 }
 
 interface ValueProduct {
@@ -249,13 +243,13 @@ function label(input: LabelInput): Derived {
       weights.product.node,
     ]);
   }
-  refuseFixedOperands(anchor, product, querySide, keySide, value.valueName, knowledge);
+  refuseFixedOperands(product, querySide, keySide, value.valueName, knowledge);
 
   const rows = rowAtoms(product, querySide, keySide, labels, valueAtoms, space);
   if (rows.some((atom) => valueAtoms.has(atom))) {
     throw new Refused('layout', 'the values differ from query to query', [weights.product.node]);
   }
-  if (areFeatures(graph, keySide.name, keySide.axes, keySet, space, knowledge)) {
+  if (areChannels(graph, keySide, keySet, channels, space, knowledge)) {
     throw new Refused(
       'channel-attention',
       `the keys of '${nodeLabel(product.node)}' are channels, not positions`,
@@ -332,24 +326,25 @@ function singleKeyLetter({ anchor, scores, weights, form }: LabelInput): string 
 
 /** A product with a plain weight matrix is a layer of the model, not a comparison of queries with keys. */
 function refuseFixedOperands(
-  anchor: Anchor,
   product: Contraction,
   query: { readonly name: string },
+function refuseLayer(anchor: Anchor, product: GraphNode, operand: string, knowledge: Knowledge): void {
+  const rank = fixedRank(product.graph, operand, knowledge);
+  if (rank !== null && rank <= 2) {
+    throw new Refused(
+      'linear-scores',
+      `'${nodeLabel(product)}' multiplies by the fixed matrix '${operand}'`,
+      [product, anchor.node],
+    );
+  }
+}
+
   key: { readonly name: string },
   value: string,
   knowledge: Knowledge,
 ): void {
   const { node } = product;
   const { graph } = node;
-  for (const { name } of [query, key]) {
-    const rank = fixedRank(graph, name, knowledge);
-    if (rank !== null && rank <= 2) {
-      throw new Refused('linear-scores', `'${nodeLabel(node)}' multiplies by the fixed matrix '${name}'`, [
-        node,
-        anchor.node,
-      ]);
-    }
-  }
   if (fixedRank(graph, key.name, knowledge) !== null && !knowledge.isConstant(graph, query.name)) {
     throw new Refused('constant-keys', `the keys '${key.name}' are fixed weights`, [node]);
   }

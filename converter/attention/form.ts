@@ -44,6 +44,8 @@ export interface ScoreForm {
   bias: number;
   addends: Addend[];
   visible: Visibility[];
+  /** Masks that set weights to 0 after a softmax; the scores have to be hidden there already. */
+  zeroed: Visibility[];
   /** Factor that the value product's result has to be multiplied by. */
   gain: number;
   gainTensors: TensorFactor[];

@@ -118,6 +118,7 @@ export function emptyForm(scale: number, softcap: number): ScoreForm {
     bias: 0,
     addends: [],
     visible: [],
+    zeroed: [],
     gain: 1,
     gainTensors: [],
     normalise: false,

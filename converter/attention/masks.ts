@@ -12,6 +12,7 @@ import { canonicalValue, type CanonicalValue } from './canonical.js';
 import type { Derived } from './derive.js';
 import { Refused, type Addend, type Visibility } from './form.js';
 import { confirmsAtLength } from './lengths.js';
+import { checkZeroedWeights } from './weight-masks.js';
 
 /** Scores lowered to this or below leave a key no weight. */
 export const EXCLUDED = -1000;
@@ -65,6 +66,7 @@ export function planMasks(site: Derived, knowledge: Knowledge, attributes = NO_A
   if (plan.left >= 0 || plan.right > 0) plan.kinds.add('window');
   if (site.nonpad !== null) plan.kinds.add('padding');
   checkMaskedProducts(site, knowledge);
+  checkZeroedWeights(site, knowledge);
   // Keys hidden by a product with 0 are hidden by the addend that follows it.
   const shown = site.form.visible
     .filter(({ fill }) => fill !== 0)

@@ -103,22 +103,23 @@ function multiply(transfer: Transfer, factor: number): void {
   if (!Number.isFinite(factor) || factor === 0) {
     throw new Refused('scores-changed', `'${nodeLabel(node)}' multiplies the scores by ${factor}`, [node]);
   }
-  if (form.softcap > 0 && factor < 0) {
-    throw new Refused('scores-changed', `'${nodeLabel(node)}' negates soft-capped scores`, [node]);
+  scaleForm(form, factor);
+  const shown = form.visible.find(({ fill }) => fill > 0);
+  if (shown !== undefined) {
+    throw new Refused('mask-not-excluding', `'${nodeLabel(node)}' turns the mask's fill into ${shown.fill}`, [
+      shown.node,
+      node,
+    ]);
   }
+}
+
+/** Multiplies all that the scores are made of; c tanh(s / c) is odd, so its cap takes no sign. */
+export function scaleForm(form: ScoreForm, factor: number): void {
   form.scale *= factor;
-  form.softcap *= factor;
+  form.softcap *= Math.abs(factor);
   form.bias *= factor;
   form.addends = form.addends.map((addend) => ({ ...addend, factor: addend.factor * factor }));
-  form.visible = form.visible.map((entry) => {
-    const fill = entry.fill * factor;
-    if (fill > 0)
-      throw new Refused('mask-not-excluding', `'${nodeLabel(node)}' turns the mask's fill into ${fill}`, [
-        entry.node,
-        node,
-      ]);
-    return { ...entry, fill };
-  });
+  form.visible = form.visible.map((entry) => ({ ...entry, fill: entry.fill * factor }));
 }
 
 function multiplyByTensor(transfer: Transfer, name: string, divides: boolean): void {
@@ -338,18 +339,8 @@ const guardWeights: Rule = (transfer) => {
       [node],
     );
   const hidden = { condition: aligned(transfer, condition), negated: input === 2, fill: -Infinity, node };
-  if (transfer.kind === 'sigmoid') form.visible.push(hidden);
-  else if (sameMaskApplied(transfer, condition, hidden.negated)) form.guarded = true;
-  else
-    throw new Refused('weights-changed', `'${nodeLabel(node)}' hides weights after they were normalised`, [
-      node,
-    ]);
+  (transfer.kind === 'sigmoid' ? form.visible : form.zeroed).push(hidden);
 };
-
-/** The softmax already saw this mask, so that zeroing its weights again only matters for rows without a visible key. */
-function sameMaskApplied({ form }: Transfer, condition: string, negated: boolean): boolean {
-  return form.visible.some((entry) => entry.condition.name === condition && entry.negated === negated);
-}
 
 function weightFactor(transfer: Transfer, name: string, divides: boolean): void {
   const { form, node, space } = transfer;
@@ -370,6 +361,10 @@ function weightFactor(transfer: Transfer, name: string, divides: boolean): void 
     return;
   }
   if (transfer.kind === 'softmax' && hasAtoms(tensor.axes, space, transfer.keys)) {
+    if (!divides && (isBinary(transfer, name) || isInput(transfer, name))) {
+      form.zeroed.push({ condition: tensor, negated: false, fill: -Infinity, node });
+      return;
+    }
     throw new Refused('weights-changed', `'${nodeLabel(node)}' multiplies normalised weights by '${name}'`, [
       node,
     ]);
@@ -388,6 +383,17 @@ function isBinary({ knowledge, node }: Pick<Transfer, 'knowledge' | 'node'>, nam
     return isBinary({ knowledge, node }, producer.inputs[0]!);
   }
   return false;
+}
+
+/** Another layout of a model input, which masks are given as. */
+function isInput({ node: { graph } }: Transfer, name: string): boolean {
+  let current = name;
+  for (let producer = graph.producer(current); producer !== undefined; producer = graph.producer(current)) {
+    if (!isOp(producer, 'Cast', 'Unsqueeze', 'Reshape', 'Squeeze', 'Expand', 'Identity', 'Transpose'))
+      return false;
+    current = producer.inputs[0]!;
+  }
+  return graph.parent === null && graph.inputs.some((input) => input.name === current);
 }
 
 /** The divisor is the row sum of the weights themselves. */
@@ -419,6 +425,19 @@ const clampWeights: Rule = (transfer) => {
   if (!harmless) throw new Refused('weights-changed', `'${nodeLabel(node)}' clamps the weights`, [node]);
 };
 
+/** 1 - sigmoid(s) = sigmoid(-s), where nothing else was done to the weights. */
+const complement: Rule = (transfer) => {
+  const { form, node, input, kind } = transfer;
+  const isPlain =
+    form.gain === 1 && form.gainTensors.length === 0 && form.visible.length === 0 && !form.normalise;
+  if (kind !== 'sigmoid' || input !== 1 || !isPlain || constant(transfer, node.inputs[0]!) !== 1) {
+    mixed(transfer);
+    return;
+  }
+  extend(transfer);
+  scaleForm(form, -1);
+};
+
 const mixed: Rule = ({ node }) => {
   throw new Refused('mixed-weights', `'${nodeLabel(node)}' adds something to the weights`, [node]);
 };
@@ -432,5 +451,5 @@ export const WEIGHT_RULES: Readonly<Record<string, Rule>> = {
   Max: clampWeights,
   Min: clampWeights,
   Add: mixed,
-  Sub: mixed,
+  Sub: complement,
 };
