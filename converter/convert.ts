@@ -2,7 +2,7 @@
 import { FunctionRefusal, functionFor, neutralInput } from '../op/function.js';
 import { ATTRIBUTES, DOMAIN, INPUTS, OP_TYPE, SINCE_VERSION, type InputName } from '../op/schema.js';
 import proto from 'onnx-proto';
-import { analyse, graphsOf, type SpelledSite } from './attention/analyse.js';
+import { analyse, graphsOf, type Analysis, type SpelledSite } from './attention/analyse.js';
 import { shapeReaders, type Derived } from './attention/derive.js';
 import { findDead, readNames } from './attention/liveness.js';
 import type { Conversion, ConvertOptions, Refusal, Replacement, SiteParameters } from './conversion.js';
@@ -50,6 +50,17 @@ interface Emitted {
  */
 export function convert(original: Model, options: ConvertOptions): Conversion {
   const analysis = analyse(original);
+  const conversion = convertAnalysed(original, analysis, options);
+  const hasJoined = analysis.spelled.some(({ joined }) => joined !== null);
+  if (conversion.portableFormMissing === null || options.withoutFunction === true || !hasJoined)
+    return conversion;
+  // A model that every runtime can run is worth more than joins that fall away.
+  const plain = { ...analysis, spelled: analysis.spelled.map((entry) => entry.joined ?? entry) };
+  const other = convertAnalysed(original, plain, options);
+  return other.portableFormMissing === null ? other : conversion;
+}
+
+function convertAnalysed(original: Model, analysis: Analysis, options: ConvertOptions): Conversion {
   const { model } = analysis;
   const { inspection, sources } = describe(analysis);
   const chosen: Chosen[] = [];
@@ -149,11 +160,20 @@ function chooseRank(chosen: readonly Chosen[], knowledge: Knowledge): 3 | 4 {
 /** Gives every call the optional inputs that any of them has; false when that is not possible. */
 function makeAlike(emitted: readonly Emitted[]): boolean {
   const wanted = new Set(emitted.flatMap(({ call }) => [...call.inputs.keys()]));
+  if (emitted.some(({ call }) => call.outputs.length > 1)) {
+    for (const { call } of emitted) if (call.outputs.length === 1) call.outputs = [...call.outputs, '', ''];
+  }
   const maskType = emitted.find(({ call }) => call.maskType !== null)?.call.maskType ?? 'float';
   let isComplete = true;
   for (const { call, emitter } of emitted) {
     for (const name of wanted) {
       if (call.inputs.has(name)) continue;
+      if (name === 'past_key' || name === 'past_value') {
+        const past = emptyPast(call, name === 'past_key' ? 'K' : 'V', emitter);
+        if (past === null) isComplete = false;
+        else call.inputs.set(name, past);
+        continue;
+      }
       const neutral = neutralInput(name, call.heads ?? 1, maskType);
       if (neutral === null || (name !== 'attn_mask' && call.heads === null)) isComplete = false;
       else if (name === 'attn_mask') {
@@ -171,6 +191,18 @@ function makeAlike(emitted: readonly Emitted[]): boolean {
     }
   }
   return isComplete;
+}
+
+/** A past without rows, cut from K or V; `null` where a past would move the rows' positions or a size is open. */
+function emptyPast(call: Call, of: 'K' | 'V', emitter: Emitter): string | null {
+  const { rank, kvHeads } = call;
+  const size = of === 'K' ? call.headSize : call.valueHeadSize;
+  if (call.inputs.has('nonpad_kv_seqlen') || kvHeads === null || size === null) return null;
+  const none = emitter.slice(call.inputs.get(of)!, rank === 3 ? 1 : 2, 0, 0);
+  if (rank === 4) return none;
+  // [B, 0, H*D] to [B, H, 0, D], in which zeros of the shape stand for sizes of the input.
+  const moved = emitter.apply('Transpose', [none], { perm: [0, 2, 1] });
+  return emitter.apply('Reshape', [moved, emitter.ints([0, kvHeads, 0, size])]);
 }
 
 function inputList(call: Call): string[] {
@@ -240,7 +272,8 @@ function graphEdits(
       entries.flatMap(({ emitter }) => emitter.nodes.flatMap(({ outputs }) => outputs)),
     );
     for (const { chosen, attachment, emitter } of entries) {
-      const { valueProduct } = chosen.spelled.site;
+      const { valueProduct, past } = chosen.spelled.site;
+      for (const join of past?.joins ?? []) replaced.add(join);
       const before = inserted.get(valueProduct.index) ?? [];
       before.push(...emitter.nodes.map(({ bytes }) => bytes));
       inserted.set(valueProduct.index, before);

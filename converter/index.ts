@@ -8,5 +8,14 @@ export { MemorySource, type ByteSource, type ExternalData } from './onnx/source.
 export { inspect } from './inspect.js';
 export { convert } from './convert.js';
 export { REASONS, type ReasonCode } from './reasons.js';
-export type { Inspection, MaskKind, PassedOver, Quantity, Site, SiteKind, SiteValues } from './site.js';
+export type {
+  CacheForm,
+  Inspection,
+  MaskKind,
+  PassedOver,
+  Quantity,
+  Site,
+  SiteKind,
+  SiteValues,
+} from './site.js';
 export type { Conversion, ConvertOptions, Mode, Refusal, Replacement, SiteParameters } from './conversion.js';

@@ -4,7 +4,7 @@ import type { Anchor } from './attention/anchors.js';
 import type { Derived } from './attention/derive.js';
 import { Refused } from './attention/form.js';
 import type { Atom } from './attention/layout.js';
-import { hasPast } from './attention/cache.js';
+import { cacheForm } from './attention/cache.js';
 import { nodeLabel } from './graph/node.js';
 import type { Model } from './onnx/model.js';
 import { dataTypeName } from './onnx/tensor.js';
@@ -54,6 +54,7 @@ function checked(spelled: SpelledSite, analysis: Analysis): SpelledSite | Refuse
     return spelled;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    if (spelled.joined !== null) return checked(spelled.joined, analysis);
     return {
       anchor: spelled.anchor,
       reason: error.code,
@@ -106,7 +107,8 @@ function describeSpelled(spelled: SpelledSite, analysis: Analysis, names: Set<st
     mask: kinds,
     maskText: kinds.length === 0 ? 'none' : kinds.join('+'),
     bias,
-    cache: hasPast(site),
+    cache: cacheForm(site, analysis.knowledge).includes('past'),
+    cacheForm: cacheForm(site, analysis.knowledge),
     rank: attachment?.rank ?? null,
     emptyRows: masks.mayHideRows && !site.form.guarded && anchor.kind === 'softmax',
   };
@@ -136,6 +138,7 @@ function describeRefused(refused: RefusedSite, _analysis: Analysis, names: Set<s
     maskText: 'none',
     bias: refused.site?.form.bias ?? 0,
     cache: false,
+    cacheForm: 'none',
     rank: null,
     emptyRows: false,
   };

@@ -10,6 +10,12 @@ export type SiteKind = 'softmax' | 'sigmoid' | 'fused';
 /** What a mask or a position term was recognised as; `tensor`: kept as the tensor that the model computes. */
 export type MaskKind = 'causal' | 'window' | 'padding' | 'alibi' | 'bias' | 'tensor';
 
+/**
+ * `past/present`: the operator takes past keys and values, joins the new ones and yields both; `past`: it only takes them;
+ * `present`: it only yields its keys and values; `past joined by the model`: nodes before it join past and new ones.
+ */
+export type CacheForm = 'none' | 'past' | 'present' | 'past/present' | 'past joined by the model';
+
 /** A number known when converting, or a tensor that the model computes. */
 export type Quantity = number | 'per-head' | 'tensor';
 
@@ -46,6 +52,7 @@ export interface Site {
   readonly bias: Quantity;
   /** A past of keys and values takes part (concatenated, or past inputs of a fused operator). */
   readonly cache: boolean;
+  readonly cacheForm: CacheForm;
   /** How the rewritten node is fed: 3 is [B, N, H*D], 4 is [B, H, N, D]. */
   readonly rank: 3 | 4 | null;
   /** float32, float16, bfloat16 of the operator's inputs. */

@@ -43,7 +43,7 @@ export interface FunctionFacts {
   readonly type: ElementType | 'mixed';
   readonly rank: 3 | 4;
   readonly inputs: ReadonlySet<InputName>;
-  /** Whether the nodes have the outputs present_key and present_value. */
+  /** Whether some node has the outputs present_key and present_value; the others then name them ''. */
   readonly presents: boolean;
   readonly mask: 'none' | 'bool' | 'number' | 'mixed';
   /** Whether scale is written on the nodes; `false`: 1/sqrt(D) everywhere. */
@@ -83,7 +83,7 @@ export function functionFacts(uses: readonly FunctionUse[], opset: number): Func
     type: types.size === 1 ? first.type : 'mixed',
     rank: first.rank,
     inputs: new Set(first.inputs),
-    presents: first.presents,
+    presents: uses.some(({ presents }) => presents),
     mask: maskTypes.size === 0 ? 'none' : !maskTypes.has('bool') ? 'number' : numberMask ? 'mixed' : 'bool',
     explicitScale: first.attributes.scale !== undefined,
     biased: share(({ bias }) => bias !== undefined && bias !== 0) !== 'never',
@@ -124,11 +124,6 @@ function refuseDifferences(uses: readonly FunctionUse[], first: FunctionUse, ops
       throw new FunctionRefusal(
         `one node gives the optional inputs ${inputsOf(first)} and another ${inputsOf(use)}; ` +
           'all must give the same (neutralInput makes constants for those that have a neutral value).',
-      );
-    if (use.presents !== first.presents)
-      throw new FunctionRefusal(
-        'one node has the outputs present_key and present_value and another does not; ' +
-          'all or none must have them (unused ones may be named too).',
       );
     if ((use.attributes.scale === undefined) !== (first.attributes.scale === undefined))
       throw new FunctionRefusal('one node gives scale and another does not; all or none must give it.');

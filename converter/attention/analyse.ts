@@ -10,6 +10,7 @@ import type { Model } from '../onnx/model.js';
 import type { ReasonCode } from '../reasons.js';
 import type { PassedOver } from '../site.js';
 import { findAnchors, type Anchor } from './anchors.js';
+import { freeJoins, withPast } from './cache.js';
 import { isContraction } from './contraction.js';
 import { derive, shapeReaders, type Derived } from './derive.js';
 import { Refused } from './form.js';
@@ -25,6 +26,8 @@ export interface SpelledSite {
   readonly masks: MaskPlan;
   /** The site was one operator. */
   readonly isFused: boolean;
+  /** The same site with past and new keys joined by the model, where the operator could join them itself. */
+  readonly joined: SpelledSite | null;
 }
 
 /** An attention site that is not replaced. */
@@ -158,8 +161,12 @@ function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSit
 
 function readFused(node: GraphNode, knowledge: Knowledge): SpelledSite | RefusedSite {
   try {
-    const { anchor, site, isCausal, left, right } = fusedReader(node)!(node, knowledge);
-    return { anchor, site, masks: planMasks(site, knowledge, { isCausal, left, right }), isFused: true };
+    const { anchor, site, ...attributes } = fusedReader(node)!(node, knowledge);
+    const masks = planMasks(site, knowledge, attributes);
+    const plain = { anchor, site, masks, isFused: true, joined: null };
+    const { isCausal, left, right } = attributes;
+    // Without a past these count positions from the first key.
+    return isCausal || left >= 0 || right >= 0 ? plain : (apart(plain, knowledge) ?? plain);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     const { code, detail, nodes } = error;
@@ -204,10 +211,25 @@ function attempt(
     site = derive(anchor, path, weights, knowledge);
     const masks = planMasks(site, knowledge);
     refuseOtherUses(anchor, site, masks);
-    return { anchor, site, masks, isFused: false };
+    const plain = { anchor, site, masks, isFused: false, joined: null };
+    return apart(plain, knowledge) ?? plain;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     return { anchor, reason: error.code, detail: error.detail, nodes: error.nodes, site, isFused: false };
+  }
+}
+
+/** The site with past and new keys apart, where the operator can take the place of the model's joins. */
+function apart(plain: SpelledSite, knowledge: Knowledge): SpelledSite | null {
+  try {
+    const site = withPast(plain.site, knowledge);
+    if (site === null) return null;
+    const masks = planMasks(site, knowledge);
+    const freed = freeJoins(site, new Set(readValues(site, masks)), shapeReaders(site));
+    return freed === null ? null : { ...plain, site: freed, masks, joined: plain };
+  } catch (error) {
+    if (error instanceof Refused) return null;
+    throw error;
   }
 }
 
@@ -237,6 +259,7 @@ function refuseOtherUses(anchor: Anchor, site: Derived, masks: MaskPlan): void {
 /** Values of the model that the operator and the nodes around it will read. */
 function* readValues(site: Derived, masks: MaskPlan): Iterable<string> {
   for (const chain of [site.query, site.key, site.value]) yield chain[0]!.name;
+  if (site.past?.key && site.past.value) yield* [site.past.key, site.past.value];
   for (const { tensor } of [...masks.addends, ...site.form.scaleTensors, ...site.form.gainTensors])
     yield tensor.name;
   for (const { condition } of masks.visible) yield condition.name;

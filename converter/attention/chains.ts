@@ -97,8 +97,11 @@ function stepUp(
       return keep(untile(link.axes, knowledge.sizes(node.graph, link.name), sizes, space));
     case 'Gather':
       return keep(unrepeat(node, link.axes, sizes, knowledge, space));
-    case 'Concat':
+    case 'Concat': {
+      const only = onlyPart(node, knowledge);
+      if (only !== null) return { name: only, axes: link.axes, factor: link.factor };
       return keep(unconcat(node, link.axes, sizes, space));
+    }
     case 'Cast': {
       const from = knowledge.type(node.graph, source);
       const isExact = from === link.type || (isHalf(from) && link.type === DataType.float);
@@ -156,6 +159,15 @@ function untile(
     }
   }
   return out;
+}
+
+/** The one operand of a Concat that is not an empty constant: exporters prepend an empty cache. */
+export function onlyPart(node: GraphNode, knowledge: Knowledge): string | null {
+  const filled = node.inputs.filter((name) => {
+    const sizes = knowledge.isConstant(node.graph, name) ? knowledge.sizes(node.graph, name) : null;
+    return sizes === null || !sizes.some((size) => size.every((value) => value === 0));
+  });
+  return filled.length === 1 ? filled[0]! : null;
 }
 
 /** Concat of one value with itself repeats it like Tile. */

@@ -23,6 +23,10 @@ export interface Past {
   /** '' where not asked for. */
   readonly presentKey: string;
   readonly presentValue: string;
+  /** The kv heads that the cache holds. */
+  readonly heads: readonly Atom[];
+  /** Nodes of the model that join past and new rows, which the operator makes needless. */
+  readonly joins: readonly GraphNode[];
 }
 
 export interface Derived {
@@ -444,6 +448,12 @@ function splitBatch(
   const isFixed = last.every((atom) => atom.size.every((size) => size === atom.size[0]));
   const heads = axes.length > 1 || isFixed ? last : [];
   return { batch: shared.filter((atom) => !heads.includes(atom)), heads };
+}
+
+/** Positions that the past holds, in every environment. */
+export function pastLengths(site: Derived): number[] {
+  const total = site.space.sizeOf(site.keys);
+  return site.space.sizeOf(site.newKeys).map((fresh, i) => total[i]! - fresh);
 }
 
 /** Nodes that ask only for the shape of scores or weights; the rewriter answers them from other tensors. */

@@ -9,7 +9,7 @@ import { DataType } from '../onnx/tensor.js';
 import type { Anchor } from './anchors.js';
 import { downstream, upstream, type Link } from './chains.js';
 import { readContrib } from './contrib/contrib.js';
-import type { Derived, Past } from './derive.js';
+import type { Derived } from './derive.js';
 import { Refused, type Labelled, type ScoreForm } from './form.js';
 import { AxisSpace, isOne, type Atom, type Axis } from './layout.js';
 
@@ -149,6 +149,14 @@ export function addMask(form: ScoreForm, mask: Labelled, node: GraphNode, knowle
   } else form.addends.push({ tensor: mask, factor: 1, node });
 }
 
+/** Past and present of a fused operator; `null` and '' where it has none. */
+export interface CallPast {
+  readonly key: string | null;
+  readonly value: string | null;
+  readonly presentKey: string;
+  readonly presentValue: string;
+}
+
 export interface SiteParts {
   readonly node: GraphNode;
   readonly axes: CallAxes;
@@ -157,7 +165,7 @@ export interface SiteParts {
   readonly key: readonly Link[];
   readonly value: readonly Link[];
   readonly output: readonly Link[];
-  readonly past: Past | null;
+  readonly past: CallPast | null;
   readonly nonpad?: string | null;
   readonly prepare?: Derived['prepare'];
   readonly complete?: Derived['complete'];
@@ -187,7 +195,7 @@ export function buildSite(parts: SiteParts): Derived {
     channels: atoms(axes.channels),
     valueChannels: atoms(axes.valueChannels),
     shapes: new Map(),
-    past: parts.past,
+    past: parts.past === null ? null : { ...parts.past, heads: atoms(axes.kvHeads), joins: [] },
     nonpad: parts.nonpad ?? null,
     prepare: parts.prepare ?? null,
     complete: parts.complete ?? null,
@@ -248,7 +256,7 @@ function readAttention(node: GraphNode, knowledge: Knowledge): FusedReading {
       axes,
       form,
       query: up(qName, arrange(all, axes.rows, axes.channels), true),
-      key: up(kName, arrange(axes.kvHeads, axes.newKeys, axes.channels), past === null),
+      key: up(kName, arrange(axes.kvHeads, axes.newKeys, axes.channels), past === null && !node.outputs[1]),
       value: up(vName, arrange(axes.kvHeads, axes.newKeys, axes.valueChannels), false),
       output: downstream(
         graph,

@@ -5,7 +5,7 @@
 import type { Knowledge } from '../graph/knowledge.js';
 import type { GraphNode } from '../graph/node.js';
 import { isIntegerType } from '../graph/numeric.js';
-import type { Derived } from './derive.js';
+import { pastLengths, type Derived } from './derive.js';
 import type { Labelled } from './form.js';
 
 /** Positions up to which a mask is worked out in full. */
@@ -22,8 +22,12 @@ export function confirmsAtLength(site: Derived, tensor: Labelled, knowledge: Kno
   if (Math.max(number, buffer) < sampled - 1) return true;
   if (number <= 2 && buffer === 0) return true;
   // A distance shows once positions are further apart than it, a buffer's pattern at its end.
-  const length = Math.max(buffer, number > 2 ? number + 2 : 0);
-  return length <= LONGEST && repeatsAtLength(site, tensor, knowledge, length);
+  const distance = number > 2 ? number + 2 : 0;
+  const length = Math.max(buffer, distance);
+  if (length > LONGEST) return false;
+  // Past and new positions are given one length each.
+  const half = buffer >= distance ? Math.floor(length / 2) : Math.ceil(length / 2);
+  return repeatsAtLength(site, tensor, knowledge, site.past?.key ? half : length);
 }
 
 /** Constants with more elements than this are buffers, which are cut to the current length. */
@@ -78,16 +82,22 @@ function repeatsAtLength(site: Derived, tensor: Labelled, knowledge: Knowledge, 
   const rows = value.dims.at(-2) ?? 1;
   const sampleKeys = sample.dims.at(-1)!;
   const sampleRows = sample.dims.at(-2) ?? 1;
-  if (rows !== keys || sampleRows !== sampleKeys) return false;
+  const offset = keys - rows;
+  const sampleOffset = sampleKeys - sampleRows;
+  const isWhole = sampleOffset === pastLengths(site)[0] && (sampleOffset > 0 ? offset > 0 : offset === 0);
+  if (!isWhole) return false;
   const at = (i: number, j: number): number => value.data[i * keys + j]!;
   const sampleAt = (i: number, j: number): number => sample.data[i * sampleKeys + j]!;
-  const reach = sampleKeys - 1;
+  const [least, most] = [1 - sampleKeys, sampleRows - 1];
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < keys; j++) {
-      const distance = Math.max(-reach, Math.min(reach, j - i));
-      const expected = distance >= 0 ? sampleAt(0, distance) : sampleAt(-distance, 0);
+      const distance = Math.max(least, Math.min(most, j - i - offset));
+      const expected =
+        distance >= 0
+          ? sampleAt(0, distance + sampleOffset)
+          : sampleAt(sampleRows - 1, sampleKeys - 1 + distance);
       if (
-        Math.abs(distance) === reach &&
+        (distance === least || distance === most) &&
         Math.abs(at(i, j)) <= 1000 &&
         Math.abs(expected) <= 1000 &&
         expected !== 0 &&

@@ -9,7 +9,7 @@ import { numeric } from '../graph/numeric.js';
 import type { BiasMode } from '../../op/schema.js';
 import type { MaskKind } from '../site.js';
 import { canonicalValue, type CanonicalValue } from './canonical.js';
-import type { Derived } from './derive.js';
+import { pastLengths, type Derived } from './derive.js';
 import { Refused, type Addend, type Visibility } from './form.js';
 import { confirmsAtLength } from './lengths.js';
 import { checkZeroedWeights } from './weight-masks.js';
@@ -136,12 +136,13 @@ function applyBand(plan: MaskPlan, band: Band): boolean {
 
 /** The one band that the mask is in every environment, counted from the row's own position. */
 function commonBand(site: Derived, value: Value): Band | null {
-  // With a past or a key count of its own the operator counts positions from elsewhere.
-  if (site.past?.key || site.nonpad !== null) return null;
+  // With a key count of its own the operator counts positions from elsewhere.
+  if (site.nonpad !== null) return null;
+  const offsets = pastLengths(site);
   let found: Band | null = null;
-  for (const { dims, data } of value) {
+  for (const [environment, { dims, data }] of value.entries()) {
     if (dims[0] !== 1 || dims[1] !== 1) return null;
-    const band = bandOf(dims[2], dims[3], data);
+    const band = bandOf(dims[2], dims[3], offsets[environment]!, data);
     if (band === null || (found !== null && (found.left !== band.left || found.right !== band.right)))
       return null;
     found = band;
@@ -149,8 +150,8 @@ function commonBand(site: Derived, value: Value): Band | null {
   return found;
 }
 
-/** Keys from i - left to i + right are visible and no others; -1 where a side is unbounded. */
-function bandOf(rows: number, keys: number, data: Float64Array): Band | null {
+/** A row at position p = i + offset sees the keys from p - left to p + right and no others; -1: a side is unbounded. */
+function bandOf(rows: number, keys: number, offset: number, data: Float64Array): Band | null {
   if (data.length !== rows * keys || rows < 2) return null;
   let left = -Infinity;
   let right = -Infinity;
@@ -163,14 +164,16 @@ function bandOf(rows: number, keys: number, data: Float64Array): Band | null {
       last = j;
     }
     if (first < 0) return null;
-    if (first > 0) left = Math.max(left, i - first);
-    if (last < keys - 1) right = Math.max(right, last - i);
+    if (first > 0) left = Math.max(left, i + offset - first);
+    if (last < keys - 1) right = Math.max(right, last - i - offset);
   }
   const band = { left: Number.isFinite(left) ? left : -1, right: Number.isFinite(right) ? right : -1 };
   if ((Number.isFinite(left) && left < 0) || (Number.isFinite(right) && right < 0)) return null;
   for (let i = 0; i < rows; i++) {
+    const position = i + offset;
     for (let j = 0; j < keys; j++) {
-      const visible = (band.left < 0 || j >= i - band.left) && (band.right < 0 || j <= i + band.right);
+      const visible =
+        (band.left < 0 || j >= position - band.left) && (band.right < 0 || j <= position + band.right);
       if (visible !== (data[i * keys + j] !== 0)) return null;
     }
   }
@@ -236,10 +239,13 @@ function planOffset(site: Derived, plan: MaskPlan, value: Value): boolean {
     return true;
   }
   const countsVisible = plan.isCausal && plan.left < 0 && plan.biasMode === 'none';
+  const offsets = pastLengths(site);
   if (
     countsVisible &&
     value.every(
-      ({ dims, data }) => dims[1] === 1 && data.every((entry, i) => Math.abs(entry + Math.log(i + 1)) < 1e-5),
+      ({ dims, data }, environment) =>
+        dims[1] === 1 &&
+        data.every((entry, i) => Math.abs(entry + Math.log(i + 1 + offsets[environment]!)) < 1e-5),
     )
   ) {
     plan.biasMode = 'neg_log_visible';

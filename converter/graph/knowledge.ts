@@ -126,6 +126,7 @@ export class Knowledge {
       if (environment.mismatches.length === 0) return environment;
       if (environment.mismatches.some(({ a, b }) => rebind(symbols, a, b))) continue;
       if (bindToSum(symbols, environment, (attempt) => this.environment(attempt))) continue;
+      if (bindTerm(symbols, environment, kinds, (attempt) => this.environment(attempt))) continue;
       if (triedBatchOne) break;
       triedBatchOne = true;
       for (const [symbol, kind] of kinds) if (kind === 'batch') symbols.set(symbol, 1);
@@ -185,6 +186,33 @@ function bindToSum(
           symbols.set(total, attempt.get(total)!);
           return true;
         }
+      }
+    }
+  }
+  return false;
+}
+
+/** A sum of two lengths may have to meet a fixed size (past + new is the width of a stored mask): one of them gives way. */
+function bindTerm(
+  symbols: Map<string, number>,
+  failed: Environment,
+  kinds: ReadonlyMap<string, SymbolKind>,
+  workOut: (symbols: Map<string, number>) => Environment,
+): boolean {
+  const lengths = [...symbols].filter(([symbol]) => kinds.get(symbol) === 'length').reverse();
+  for (const { a, b } of failed.mismatches) {
+    for (const [sum, wanted] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      for (const [term, size] of lengths) {
+        const rest = sum - size;
+        const isSum = lengths.some(([other, otherSize]) => other !== term && otherSize === rest);
+        if (!isSum || wanted <= rest || wanted >= FRESH_BASE) continue;
+        const attempt = new Map(symbols).set(term, wanted - rest);
+        if (workOut(attempt).mismatches.length >= failed.mismatches.length) continue;
+        symbols.set(term, wanted - rest);
+        return true;
       }
     }
   }

@@ -50,6 +50,7 @@ function search(site: Derived, rank: 3 | 4): Attachment | null {
   let best: Attachment | null = null;
   for (let count = site.heads.length; count >= 0; count--) {
     const kvHeads = site.heads.slice(0, count);
+    if (site.past !== null && !site.space.equal(kvHeads, site.past.heads)) continue;
     const found = attachWith(site, rank, type, kvHeads);
     if (found !== null && (best === null || found.cost < best.cost)) best = found;
   }
@@ -123,7 +124,7 @@ function drain(site: Derived, source: readonly Axis[], type: number): (Feed & { 
  * Half precision only where queries, keys, values and the result all exist in it, so that nothing is rounded that the model
  * keeps exact; else float.
  */
-function operatorType(site: Derived): number {
+export function operatorType(site: Derived): number {
   const chains = [site.query, site.key, site.value, site.output];
   for (const chain of chains) {
     const { type, name } = chain[0]!;

@@ -74,6 +74,13 @@ export class Emitter {
     });
   }
 
+  /** Positions `start` to before `end` of one axis. */
+  slice(input: string, axis: number, start: number, end: number): string {
+    return this.opset >= 10
+      ? this.apply('Slice', [input, this.ints([start]), this.ints([end]), this.ints([axis])])
+      : this.apply('Slice', [input], { starts: [start], ends: [end], axes: [axis] });
+  }
+
   unsqueeze(input: string, axes: readonly number[]): string {
     return this.opset >= 13
       ? this.apply('Unsqueeze', [input, this.ints(axes)])

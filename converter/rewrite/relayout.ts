@@ -11,6 +11,12 @@ import type { Emitter } from './emitter.js';
 export class Dimensions {
   private readonly sources: { readonly name: string; readonly axes: readonly (readonly Atom[])[] }[] = [];
 
+  private readonly sums: {
+    readonly axis: Axis;
+    readonly past: { readonly name: string; readonly axis: number };
+    readonly rest: Axis;
+  }[] = [];
+
   constructor(
     private readonly space: AxisSpace,
     private readonly emitter: Emitter,
@@ -19,6 +25,11 @@ export class Dimensions {
   /** Offers the axes of a tensor as sources of sizes. */
   offer(links: readonly Link[]): void {
     for (const link of links) this.sources.push({ name: link.name, axes: this.space.resolveAll(link.axes) });
+  }
+
+  /** Offers the sum of two axes as the source of a size. */
+  offerSum(axis: Axis, past: { readonly name: string; readonly axis: number }, rest: Axis): void {
+    this.sums.push({ axis, past, rest });
   }
 
   fixed(axis: Axis): number | null {
@@ -41,6 +52,12 @@ export class Dimensions {
           [this.emitter.apply('Shape', [source.name]), this.emitter.ints([at])],
           { axis: 0 },
         );
+    }
+    const sum = this.sums.find(({ axis: total }) => this.space.equal(total, axis));
+    if (sum !== undefined) {
+      const shape = this.emitter.apply('Shape', [sum.past.name]);
+      const past = this.emitter.apply('Gather', [shape, this.emitter.ints([sum.past.axis])], { axis: 0 });
+      return this.emitter.apply('Add', [past, this.value(sum.rest)]);
     }
     const part = this.partOf(atoms);
     if (part !== null) return part;

@@ -25,8 +25,11 @@ export interface Call {
   maskType: ElementType | 'bool' | null;
   readonly rank: 3 | 4;
   readonly heads: number | null;
+  readonly kvHeads: number | null;
+  readonly headSize: number | null;
+  readonly valueHeadSize: number | null;
   /** Names of Y, present_key, present_value. */
-  readonly outputs: readonly string[];
+  outputs: readonly string[];
 }
 
 /** With this bias the weights of a float32 softmax are met within exp(score - 40), and a score down to -47 does not underflow. */
@@ -55,7 +58,7 @@ export function replaceSite(
   const { site, masks } = spelled;
   const { emitter, knowledge, parameters, mode } = context;
   const dimensions = new Dimensions(site.space, emitter);
-  for (const chain of [site.query, site.key, site.value]) dimensions.offer([...chain].reverse());
+  offerSizes(site, dimensions);
   site.prepare?.(emitter);
   const inputs = new Map<InputName, string>();
   const scaleFactors = splitScale(site, knowledge);
@@ -145,6 +148,9 @@ export function replaceSite(
           : ELEMENT_TYPES[maskInput.dataType]!,
     rank: attachment.rank,
     heads,
+    kvHeads,
+    headSize: fixedProduct(site.channels),
+    valueHeadSize: fixedProduct(site.valueChannels),
     outputs:
       site.past === null || (site.past.presentKey === '' && site.past.presentValue === '')
         ? [result]
@@ -343,10 +349,16 @@ export function needsRankFour(site: Derived, knowledge: Knowledge): boolean {
   return query.length > 0 || key.length > 0 || site.form.gainTensors.length > 0;
 }
 
+/** Where sizes that are not fixed can be read off. */
+function offerSizes(site: Derived, dimensions: Dimensions): void {
+  for (const chain of [site.query, site.key, site.value]) dimensions.offer([...chain].reverse());
+  if (site.past?.key) dimensions.offerSum(site.keys, { name: site.past.key, axis: 2 }, site.newKeys);
+}
+
 /** Answers a Shape node on the scores or weights from the queries' and keys' shapes. */
 export function emitShape(reader: GraphNode, site: Derived, emitter: Emitter): void {
   const dimensions = new Dimensions(site.space, emitter);
-  for (const chain of [site.query, site.key]) dimensions.offer([...chain].reverse());
+  offerSizes(site, dimensions);
   const axes = site.shapes.get(reader.inputs[0]!)!;
   const start = intAttribute(reader, 'start', 0);
   const end = intAttribute(reader, 'end', axes.length);
@@ -380,7 +392,7 @@ export function functionUse(call: Call): FunctionUse {
     rank: call.rank,
     attributes: call.attributes,
     inputs: INPUTS.filter(({ name, optional }) => optional && call.inputs.has(name)).map(({ name }) => name),
-    presents: call.outputs.length > 1,
+    presents: call.outputs.some((name, i) => i > 0 && name !== ''),
     ...(call.maskType === null ? {} : { maskType: call.maskType }),
   };
 }

@@ -42,6 +42,10 @@ describe('converter in nested scopes', () => {
         withPast ? inner.op('Concat', [past, fresh], { axis: 2 }, `joined_${fresh}`) : fresh;
       attention(inner, 'q', join('past_k', 'k'), join('past_v', 'v'), withPast ? 'y_past' : 'y_first');
       inner.output(withPast ? 'y_past' : 'y_first');
+      for (const fresh of ['k', 'v']) {
+        const present = withPast ? `joined_${fresh}` : inner.op('Identity', [fresh], {}, `first_${fresh}`);
+        inner.output(present);
+      }
       inner.initializers.forEach((entry) => (entry.name = `${String(entry.name)}${withPast ? '_p' : '_f'}`));
       for (const node of inner.nodes) {
         node.input = node.input!.map((name) =>
@@ -57,14 +61,12 @@ describe('converter in nested scopes', () => {
       }
       return inner.graph(withPast ? 'with_past' : 'first');
     };
-    b.op(
-      'If',
-      ['use_past'],
-      { then_branch: { graph: branch(true) }, else_branch: { graph: branch(false) } },
-      'chosen',
-    );
+    b.node('If', ['use_past'], ['chosen', 'present_k', 'present_v'], {
+      then_branch: { graph: branch(true) },
+      else_branch: { graph: branch(false) },
+    });
     b.op('Identity', ['chosen'], {}, 'y');
-    b.output('y');
+    for (const name of ['y', 'present_k', 'present_v']) b.output(name);
     const base = {
       q: numbers([B, H, N, D]),
       k: numbers([B, H, N, D]),
@@ -82,8 +84,10 @@ describe('converter in nested scopes', () => {
       ],
       2,
     );
+    const { sites } = inspect(openModel(bytes));
+    assert.deepEqual(new Set(sites.map(({ cacheForm }) => cacheForm)), new Set(['past/present', 'none']));
     assert.deepEqual(
-      new Set(inspect(openModel(bytes)).sites.map(({ scope }) => scope.split('.').at(-1))),
+      new Set(sites.map(({ scope }) => scope.split('.').at(-1))),
       new Set(['then_branch', 'else_branch']),
     );
   });

@@ -3,8 +3,8 @@ import type { Knowledge } from '../../graph/knowledge.js';
 import { intAttribute, intsAttribute, type GraphNode } from '../../graph/node.js';
 import { DataType } from '../../onnx/tensor.js';
 import { downstream } from '../chains.js';
-import type { Past } from '../derive.js';
 import {
+  type CallPast,
   addMask,
   buildSite,
   callAxes,
@@ -95,7 +95,7 @@ function stackedPast(
   past: string | null,
   present: string,
   prelude: Prelude,
-): { past: Past; complete: Step | null } | null {
+): { past: CallPast; complete: Step | null } | null {
   if (past === null && present === '') return null;
   const pick = (index: number, role: string): string | null => {
     if (past === null) return null;

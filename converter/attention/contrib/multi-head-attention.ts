@@ -154,7 +154,7 @@ function multiHeadParts(
   if (biasName === null) {
     return {
       query: whole(node.inputs[0]!, rows, channels, false, true),
-      key: whole(node.inputs[1]!, newKeys, channels, isHeadsFirst, !given(node, 6)),
+      key: whole(node.inputs[1]!, newKeys, channels, isHeadsFirst, !given(node, 6) && !node.outputs[1]),
       value: whole(node.inputs[2]!, newKeys, valueChannels, isHeadsFirst, false),
     };
   }
@@ -174,7 +174,7 @@ function multiHeadParts(
   if (isHeadsFirst) {
     return {
       query,
-      key: whole(node.inputs[1]!, newKeys, channels, true, !given(node, 6)),
+      key: whole(node.inputs[1]!, newKeys, channels, true, !given(node, 6) && !node.outputs[1]),
       value: whole(node.inputs[2]!, newKeys, valueChannels, true, false),
     };
   }
