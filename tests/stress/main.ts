@@ -4,11 +4,13 @@
  *
  *   memory      100,000 runs and 3,200 sessions with flat memory
  *   threads     eight workers, ten times; the end of the process during runs, twenty times
- *   sanitizers  the native tests under ASan and UBSan, TSan, and valgrind (GCC or Clang; valgrind where it is installed)
+ *   sanitizers  the native tests under ASan and UBSan, TSan, and valgrind (GCC or Clang; valgrind where it is installed);
+ *               the tests of tests/node with library and addon under ASan and UBSan (GCC)
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { checkExit, checkMemory, checkWorkers } from './checks.js';
+import { nodeTestsUnderAsan } from './node-under-asan.js';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -57,6 +59,7 @@ const checks: readonly (readonly [group: string, name: string, check: () => Prom
       return lastLine(execute('valgrind', [...options, nativeTest(''), '20']));
     },
   ],
+  ['sanitizers', 'ASan and UBSan in Node', () => nodeTestsUnderAsan(root, execute)],
 ];
 
 const groups = process.argv.slice(2);
