@@ -119,7 +119,14 @@ function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSit
   }
   if (search.paths.length === 0) {
     const sink = search.ends.find((node) => isOp(node, 'Concat'));
-    if (sink !== undefined && concatenatesScores(sink, knowledge)) {
+    const joined = sink === undefined ? 0 : joinedScores(sink, knowledge);
+    if (sink !== undefined && joined > 1) {
+      return refuse('scores-changed', `'${nodeLabel(sink)}' joins the scores of several products`, [
+        sink,
+        anchor.node,
+      ]);
+    }
+    if (sink !== undefined && joined > 0) {
       return refuse('attention-sink', `'${nodeLabel(sink)}' appends a score without a value`, [
         sink,
         anchor.node,
@@ -178,9 +185,9 @@ function hasUnknownShape(node: GraphNode, knowledge: Knowledge): boolean {
   return node.inputs.slice(0, 2).some((name) => knowledge.sizes(node.graph, name) === null);
 }
 
-/** Concat of scores with something else along the keys, for a softmax over both. */
-function concatenatesScores(node: GraphNode, knowledge: Knowledge): boolean {
-  return node.inputs.some((input) => findScorePaths(node.graph, input, knowledge).paths.length > 0);
+/** How many inputs of a Concat along the keys are scores of a product. */
+function joinedScores(node: GraphNode, knowledge: Knowledge): number {
+  return node.inputs.filter((input) => findScorePaths(node.graph, input, knowledge).paths.length > 0).length;
 }
 
 /** Products of two computed tensors first: a product with a constant is more likely a position term. */

@@ -78,11 +78,11 @@ export function derive(
       product.node,
     ]);
   }
+  for (const name of product.node.inputs.slice(0, 2)) refuseLayer(anchor, product.node, name, knowledge);
   const form = emptyForm(outputAxes, product.alpha);
   const walked: string[] = [];
   const shapes = new Map<string, Axes>();
   const record = (name: string): void => {
-  for (const name of product.node.inputs.slice(0, 2)) refuseLayer(anchor, product.node, name, knowledge);
     walked.push(name);
     shapes.set(name, form.axes);
   };
@@ -128,11 +128,11 @@ function emptyForm(axes: readonly Axis[], alpha: number): ScoreForm {
     bias: 0,
     addends: [],
     visible: [],
+    zeroed: [],
     gain: 1,
     gainTensors: [],
     normalise: false,
     guarded: false,
-    zeroed: [],
   };
 }
 
@@ -329,9 +329,6 @@ function singleKeyLetter({ anchor, scores, weights, form }: LabelInput): string 
 }
 
 /** A product with a plain weight matrix is a layer of the model, not a comparison of queries with keys. */
-function refuseFixedOperands(
-  product: Contraction,
-  query: { readonly name: string },
 function refuseLayer(anchor: Anchor, product: GraphNode, operand: string, knowledge: Knowledge): void {
   const rank = fixedRank(product.graph, operand, knowledge);
   if (rank !== null && rank <= 2) {
@@ -343,6 +340,9 @@ function refuseLayer(anchor: Anchor, product: GraphNode, operand: string, knowle
   }
 }
 
+function refuseFixedOperands(
+  product: Contraction,
+  query: { readonly name: string },
   key: { readonly name: string },
   value: string,
   knowledge: Knowledge,

@@ -12,6 +12,7 @@ import { canonicalValue, type CanonicalValue } from './canonical.js';
 import { pastLengths, type Derived } from './derive.js';
 import { Refused, type Addend, type Visibility } from './form.js';
 import { confirmsAtLength } from './lengths.js';
+import { leavesRowEmpty } from './row-coverage.js';
 import { checkZeroedWeights } from './weight-masks.js';
 
 /** Scores lowered to this or below leave a key no weight. */
@@ -32,6 +33,8 @@ export interface MaskPlan {
   readonly kinds: Set<MaskKind>;
   /** Some row may be left without a key by a tensor mask. */
   mayHideRows: boolean;
+  /** No mask becomes a causal flag or window: rows that all masks together hide are decided by how far each lowers. */
+  keepsTensors: boolean;
 }
 
 interface Band {
@@ -61,6 +64,7 @@ export function planMasks(site: Derived, knowledge: Knowledge, attributes = NO_A
     visible: [],
     kinds: new Set(),
     mayHideRows: false,
+    keepsTensors: false,
   };
   if (plan.isCausal) plan.kinds.add('causal');
   if (plan.left >= 0 || plan.right > 0) plan.kinds.add('window');
@@ -71,6 +75,17 @@ export function planMasks(site: Derived, knowledge: Knowledge, attributes = NO_A
   const shown = site.form.visible
     .filter(({ fill }) => fill !== 0)
     .map((entry) => ({ entry, value: visibleValue(site, entry, knowledge) }));
+  if (
+    site.kind === 'softmax' &&
+    hideRowsTogether(
+      site,
+      shown.map(({ value }) => value),
+      knowledge,
+    )
+  ) {
+    plan.keepsTensors = true;
+    plan.mayHideRows = true;
+  }
   for (const { entry, value } of shown) planVisibility(site, plan, entry, value, knowledge);
   for (const addend of site.form.addends) planAddend(site, plan, addend, knowledge);
   for (const { fill, node } of plan.visible) {
@@ -83,6 +98,23 @@ export function planMasks(site: Derived, knowledge: Knowledge, attributes = NO_A
     }
   }
   return plan;
+}
+
+/** Some row is left without a key by the known masks together, though by none of them alone. */
+function hideRowsTogether(site: Derived, shown: readonly (Value | null)[], knowledge: Knowledge): boolean {
+  const excluding = site.form.addends.map(({ tensor, factor }) => {
+    const value = evaluated(site, tensor, knowledge);
+    return value?.map(({ dims, data }) => ({
+      dims,
+      data: data.map((entry) => (entry * factor <= EXCLUDED ? 0 : 1)),
+    }));
+  });
+  const known = [...shown, ...excluding].filter((value) => value !== null && value !== undefined);
+  const masks = known.filter((value) => value.some(({ data }) => data.includes(0)));
+  return (
+    masks.length > 1 &&
+    knowledge.environments.some((_, index) => leavesRowEmpty(masks.map((value) => value[index]!)))
+  );
 }
 
 function evaluated(site: Derived, tensor: Addend['tensor'], knowledge: Knowledge): Value | null {
@@ -116,7 +148,7 @@ function planVisibility(
 ): void {
   if (value !== null) {
     if (value.every(({ data }) => data.every((flag) => flag === 1))) return;
-    const band = commonBand(site, value);
+    const band = plan.keepsTensors ? null : commonBand(site, value);
     if (band !== null && confirmsAtLength(site, entry.condition, knowledge) && applyBand(plan, band)) return;
   }
   plan.visible.push(entry);
@@ -209,7 +241,7 @@ function planExclusion(
 ): boolean {
   if (!value.every(({ data }) => data.every((entry) => entry === 0 || entry <= EXCLUDED))) return false;
   const shown = value.map(({ dims, data }) => ({ dims, data: data.map((entry) => (entry === 0 ? 1 : 0)) }));
-  const band = commonBand(site, shown);
+  const band = plan.keepsTensors ? null : commonBand(site, shown);
   return band !== null && confirmsAtLength(site, addend.tensor, knowledge) && applyBand(plan, band);
 }
 

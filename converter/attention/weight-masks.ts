@@ -13,6 +13,7 @@ import { canonicalValue, type CanonicalValue } from './canonical.js';
 import type { Derived } from './derive.js';
 import { Refused, type Visibility } from './form.js';
 import { EXCLUDED } from './masks.js';
+import { elementAt } from './row-coverage.js';
 
 /** Each pattern says which positions of the inputs are 1. */
 const PATTERNS: readonly ((index: number) => boolean)[] = [
@@ -101,16 +102,11 @@ function isCovered(
     for (let h = 0; h < heads; h++)
       for (let i = 0; i < rows; i++)
         for (let j = 0; j < keys; j++) {
-          const isZeroed = (at(after, b, h, i, j) !== 0) === entry.negated;
-          if (isZeroed && !before.some(({ value, hides }) => hides(at(value, b, h, i, j)))) return false;
+          const isZeroed = (elementAt(after, [b, h, i, j]) !== 0) === entry.negated;
+          if (isZeroed && !before.some(({ value, hides }) => hides(elementAt(value, [b, h, i, j]))))
+            return false;
         }
   return true;
-}
-
-function at({ dims, data }: CanonicalValue, ...place: readonly number[]): number {
-  let index = 0;
-  dims.forEach((dim, axis) => (index = index * dim + (dim === 1 ? 0 : place[axis]!)));
-  return data[index]!;
 }
 
 /** The model inputs that a value is computed from; `null` when they are many, or lie outside of the graph. */
