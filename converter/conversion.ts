@@ -29,6 +29,21 @@ export interface SiteParameters {
    * softmax does not see. For sites where every row sees all keys; left out where kv heads are shared or a past takes part.
    */
   readonly centreValues?: boolean;
+  /**
+   * `[query heads][D]`: the product with the row's query is added to all scores of the row, behind temperature and soft cap.
+   * Softmax does not see it. It is a vector added to the keys where these belong to one head and nothing else reads them.
+   */
+  readonly rowQuery?: readonly (readonly number[])[];
+  /**
+   * `[query heads][3]`: so many times the mean, the variance and the standard deviation of the row's scaled scores are added to
+   * all scores of the row. Over all keys, where every row sees all of them; over keys 0 to i where attention is causal, and
+   * then of the mean only. Left out where a past, padding, or a soft cap without causality takes part.
+   */
+  readonly rowMoments?: readonly (readonly number[])[];
+  /** `[heads][Dv]` added to all values. Left out where query heads share values or a past takes part. */
+  readonly valueShift?: readonly (readonly number[])[];
+  /** `[query heads][Dv]` added to the output of each head, behind its gain. */
+  readonly outputShift?: readonly (readonly number[])[];
 }
 
 export interface ConvertOptions {
@@ -52,6 +67,11 @@ export interface Replacement {
   /** The operator's inputs in the converted model by schema name, where present. */
   readonly inputs: Readonly<Record<string, string>>;
   readonly attributes: Readonly<Record<string, number | string>>;
+  /**
+   * The operands of the site's score product are these multiples of the operator's Q and K; `null` where they hold more than
+   * that.
+   */
+  readonly operands: { readonly query: number; readonly key: number } | null;
   /** Nodes of the original that are gone. */
   readonly removed: readonly string[];
   /** Nodes of the converted model that feed or follow the operator and are new. */

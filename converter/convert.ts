@@ -25,6 +25,7 @@ import {
 } from './rewrite/emitter.js';
 import type { MaskCache } from './rewrite/mask-tensor.js';
 import { emitShape, functionUse, needsRankFour, replaceSite, type Call } from './rewrite/replace.js';
+import { termsMetadata } from './rewrite/row-terms.js';
 import type { Site } from './site.js';
 
 /** Models that hold functions need this IR version. */
@@ -107,7 +108,11 @@ function convertAnalysed(original: Model, analysis: Analysis, options: ConvertOp
       inputs: inputList(entry.call),
       outputs: entry.call.outputs,
       attributes: attributeList(entry.call),
-      metadata: { 'ort.sigmoid.site': entry.chosen.site.name, 'ort.sigmoid.mode': options.mode },
+      metadata: {
+        'ort.sigmoid.site': entry.chosen.site.name,
+        'ort.sigmoid.mode': options.mode,
+        ...termsMetadata(parametersOf(options, entry.chosen.site)),
+      },
     });
     entry.finish();
   }
@@ -368,6 +373,7 @@ function replacementOf(entry: Emitted, removed: ReadonlyMap<Graph, ReadonlySet<G
     attributes: Object.fromEntries(
       Object.entries(attributeList(call)).map(([key, value]) => [key, plain(value)]),
     ),
+    operands: call.operands,
     removed: [...near].filter((node) => gone.has(node)).map(nodeLabel),
     added: emitter.nodes.filter((node: NewNode) => node.name !== nodeName).map((node) => node.name),
   };

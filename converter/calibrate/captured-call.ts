@@ -68,6 +68,11 @@ export class CapturedCall {
     this.#maskStrides = inputs.attn_mask ? broadcastStrides(inputs.attn_mask.dims) : null;
   }
 
+  /** What multiplies the products of query head `h`, before the soft cap. */
+  scaleOf(h: number): number {
+    return this.scale * (this.#values('head_scale')?.[h] ?? 1);
+  }
+
   get isCausal(): boolean {
     return this.#attributes.is_causal === true;
   }

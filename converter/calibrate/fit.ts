@@ -1,181 +1,242 @@
 /**
- * Fits one head's bias b, temperature t and gain g so that sigmoid attention gives what softmax attention gave:
+ * Fits one head so that sigmoid attention gives what softmax attention gave: the sum of squared errors over all rows,
+ * by Levenberg-Marquardt with the analytic Jacobian, in float64.
  *
- *     minimise  sum over rows  | g * sum_j sigmoid(t s_j + a_j + b + c) v_j  -  o |^2
- *
- * with s the scores, a mask and position terms, c the row's bias_mode term, o the row's softmax output. Three unknowns and
- * many rows: Levenberg-Marquardt with the analytic Jacobian, in float64.
+ * The start is what softmax says: its weights are exp(s - l) with l = log sum exp(s), so the number added to a row should
+ * be near -l. A ridge regression of -l on the query (and on moments of the row's scores) gives it.
  */
-
-/** Rows of one head that share keys and values. */
-export interface HeadRows {
-  readonly rows: number;
-  readonly keys: number;
-  readonly valueSize: number;
-  /** `[rows, keys]`, scaled, before temperature, soft cap and addends. */
-  readonly scores: Float32Array;
-  /** `[rows, keys]` added after temperature and soft cap, -Infinity where the key takes no part; `null`: nothing. */
-  readonly addends: Float32Array | null;
-  /** `[rows]`: what bias_mode adds, -log n. */
-  readonly rowBias: Float32Array;
-  /** `[keys, valueSize]` */
-  readonly values: Float32Array;
-  /** `[rows, valueSize]` */
-  readonly target: Float32Array;
-}
-
-export interface HeadParameters {
-  readonly bias: number;
-  readonly scale: number;
-  readonly gain: number;
-}
+import { solveSymmetric } from './cholesky.js';
+import {
+  energyOf,
+  MOMENTS,
+  unfitted,
+  type HeadForm,
+  type HeadParameters,
+  type HeadRows,
+} from './head-parameters.js';
+import { lossOf, normalEquations, placesOf, unknowns, type NormalEquations } from './normal-equations.js';
 
 export interface HeadFit extends HeadParameters {
-  /** |y - o| / |o| over all rows, with the fitted parameters. */
+  /** |y - o| / |o| over the rows that were fitted. */
   readonly error: number;
-  /** The same with `start`. */
-  readonly startError: number;
   readonly iterations: number;
 }
 
-interface Normal {
-  readonly loss: number;
-  /** Upper triangle of J'J: bb, bt, bg, tt, tg, gg. */
-  readonly hessian: Float64Array;
-  /** J'e for b, t, g. */
-  readonly gradient: Float64Array;
-}
-
-const MAX_ITERATIONS = 40;
-const CONVERGED = 1e-5;
+const MAX_ITERATIONS = 30;
+const CONVERGED = 1e-3;
 
 /**
- * Share of the target's energy that one unit of distance from b = 0, t = 1, g = 1 costs. Towards b = -infinity sigmoid
- * becomes an exponential and the error hardly changes, but weights of scores beyond the samples would know no bound.
+ * Share of the target's energy that one unit of distance costs from b = 0, log t = 0, log g = 0. Towards b = -infinity
+ * sigmoid becomes an exponential and the error hardly changes, but weights of scores beyond the samples would know no
+ * bound. Row terms and shifts are measured in what they move: logits, and the values' own size.
  */
 const PRIOR = 5e-5;
+const PRIOR_OF_ROW_TERMS = 1e-6;
+
+/** Of the regression that gives the start, relative to each feature's own size. */
+const RIDGE = 1e-3;
 
 /**
  * @param blocks rows of one head from all samples
  * @param softcap 0 for none
+ * @param start where to begin; what softmax's log sum exp suggests when absent
  */
-export function fitHead(blocks: readonly HeadRows[], softcap: number, start: HeadParameters): HeadFit {
-  const energy = blocks.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
-  const relative = (loss: number): number => (energy > 0 ? Math.sqrt(loss / energy) : 0);
-  let best = start;
-  const at = (parameters: HeadParameters): Normal =>
-    withPrior(normalEquations(blocks, softcap, parameters), parameters, PRIOR * energy);
-  let normal = at(best);
-  const startError = relative(normal.loss);
+export function fitHead(
+  blocks: readonly HeadRows[],
+  softcap: number,
+  form: HeadForm,
+  start?: HeadParameters,
+  maxIterations = MAX_ITERATIONS,
+): HeadFit {
+  const energy = energyOf(blocks);
+  const [first] = blocks;
+  if (!first || energy === 0) {
+    const parameters = unfitted(first ?? { headSize: 0, valueSize: 0 });
+    return { ...parameters, error: 0, iterations: 0 };
+  }
+  const prior = priorOf(blocks, form, energy);
+  let best = start ?? startOf(blocks, form);
+  let normal = prior.added(normalEquations(blocks, softcap, best), best);
   let damping = 1e-3;
   let iterations = 0;
-  while (iterations < MAX_ITERATIONS && energy > 0) {
+  while (iterations < maxIterations) {
     iterations++;
-    const step = solve(normal, damping);
-    const next = { bias: best.bias + step[0]!, scale: best.scale + step[1]!, gain: best.gain + step[2]! };
-    const tried = at(next);
-    if (tried.loss < normal.loss) {
-      const settled = normal.loss - tried.loss < CONVERGED * normal.loss;
+    const next = moved(best, prior.step(normal, damping));
+    const loss = lossOf(blocks, softcap, next) + prior.cost(next);
+    if (loss < normal.loss) {
+      const settled = normal.loss - loss < CONVERGED * normal.loss;
       best = next;
-      normal = tried;
-      damping = Math.max(damping / 5, 1e-9);
       if (settled) break;
+      damping = Math.max(damping / 6, 1e-7);
+      normal = prior.added(normalEquations(blocks, softcap, best), best);
     } else {
       damping *= 8;
-      if (damping > 1e8) break;
+      if (damping > 1e6) break;
     }
   }
-  return { ...best, error: headError(blocks, softcap, best), startError, iterations };
+  return { ...best, error: headError(blocks, softcap, best), iterations };
 }
 
 /** |y - o| / |o| of parameters that were not fitted here. */
 export function headError(blocks: readonly HeadRows[], softcap: number, parameters: HeadParameters): number {
-  const energy = blocks.reduce((sum, { target }) => sum + target.reduce((s, x) => s + x * x, 0), 0);
-  return energy > 0 ? Math.sqrt(normalEquations(blocks, softcap, parameters).loss / energy) : 0;
+  const energy = energyOf(blocks);
+  return energy > 0 ? Math.sqrt(lossOf(blocks, softcap, parameters) / energy) : 0;
 }
 
-function withPrior({ loss, hessian, gradient }: Normal, parameters: HeadParameters, weight: number): Normal {
-  const distance = [parameters.bias, parameters.scale - 1, parameters.gain - 1] as const;
-  const diagonal = [0, 3, 5] as const;
-  distance.forEach((value, i) => {
-    hessian[diagonal[i]!]! += weight;
-    gradient[i]! += weight * value;
-  });
-  return { loss: loss + weight * distance.reduce((sum, value) => sum + value * value, 0), hessian, gradient };
+function moved(from: HeadParameters, step: Float64Array): HeadParameters {
+  const layout = { headSize: from.rowQuery.length, valueSize: from.valueShift.length };
+  const at = placesOf(layout);
+  const factor = (x: number): number => Math.exp(Math.max(-1, Math.min(1, x)));
+  return {
+    bias: from.bias + step[at.bias]!,
+    scale: from.scale * factor(step[at.scale]!),
+    gain: from.gain * factor(step[at.gain]!),
+    rowQuery: from.rowQuery.map((value, d) => value + step[at.rowQuery + d]!),
+    rowMoments: from.rowMoments.map((value, m) => value + step[at.rowMoments + m]!),
+    valueShift: from.valueShift.map((value, d) => value + step[at.valueShift + d]!),
+    outputShift: from.outputShift.map((value, d) => value + step[at.outputShift + d]!),
+  };
 }
 
-function normalEquations(
-  blocks: readonly HeadRows[],
-  softcap: number,
-  { bias, scale, gain }: HeadParameters,
-): Normal {
-  const hessian = new Float64Array(6);
-  const gradient = new Float64Array(3);
-  let loss = 0;
-  for (const { rows, keys, valueSize, scores, addends, rowBias, values, target } of blocks) {
-    const y = new Float64Array(valueSize);
-    const yBias = new Float64Array(valueSize);
-    const yScale = new Float64Array(valueSize);
-    for (let row = 0; row < rows; row++) {
-      y.fill(0);
-      yBias.fill(0);
-      yScale.fill(0);
-      const offset = bias + rowBias[row]!;
-      for (let key = 0; key < keys; key++) {
-        const score = scores[row * keys + key]!;
-        let logit = scale * score;
-        let slope = score;
-        if (softcap > 0) {
-          const squashed = Math.tanh(logit / softcap);
-          logit = softcap * squashed;
-          slope *= 1 - squashed * squashed;
-        }
-        if (addends) logit += addends[row * keys + key]!;
-        const weight = 1 / (1 + Math.exp(-(logit + offset)));
-        if (weight < 1e-12) continue;
-        const byBias = weight * (1 - weight);
-        const byScale = byBias * slope;
-        for (let d = 0, at = key * valueSize; d < valueSize; d++, at++) {
-          const value = values[at]!;
-          y[d] = y[d]! + weight * value;
-          yBias[d] = yBias[d]! + byBias * value;
-          yScale[d] = yScale[d]! + byScale * value;
-        }
-      }
-      for (let d = 0; d < valueSize; d++) {
-        const jb = gain * yBias[d]!;
-        const jt = gain * yScale[d]!;
-        const jg = y[d]!;
-        const error = gain * jg - target[row * valueSize + d]!;
-        loss += error * error;
-        hessian[0]! += jb * jb;
-        hessian[1]! += jb * jt;
-        hessian[2]! += jb * jg;
-        hessian[3]! += jt * jt;
-        hessian[4]! += jt * jg;
-        hessian[5]! += jg * jg;
-        gradient[0]! += jb * error;
-        gradient[1]! += jt * error;
-        gradient[2]! += jg * error;
+interface Prior {
+  cost(parameters: HeadParameters): number;
+  /** Normal equations with the prior. */
+  added(normal: NormalEquations, parameters: HeadParameters): NormalEquations;
+  /** The damped step; 0 for everything that the form does not fit. */
+  step(normal: NormalEquations, damping: number): Float64Array;
+}
+
+function priorOf(blocks: readonly HeadRows[], form: HeadForm, energy: number): Prior {
+  const [{ headSize, valueSize }] = blocks as [HeadRows];
+  const layout = { headSize, valueSize };
+  const at = placesOf(layout);
+  const size = unknowns(layout);
+  const weights = new Float64Array(size);
+  weights[at.bias] = weights[at.scale] = weights[at.gain] = PRIOR * energy;
+  const small = PRIOR_OF_ROW_TERMS * energy;
+  const queryPower = meanSquare(blocks, ({ queries }) => queries);
+  weights.fill(small * queryPower, at.rowQuery, at.rowQuery + headSize);
+  momentSquares(blocks).forEach((square, m) => (weights[at.rowMoments + m] = small * square));
+  weights.fill(small / meanSquare(blocks, ({ values }) => values), at.valueShift);
+  const active = new Uint8Array(size);
+  active[at.bias] = active[at.scale] = active[at.gain] = 1;
+  active.fill(Number(form.rowQuery), at.rowQuery, at.rowMoments);
+  active.fill(1, at.rowMoments, at.rowMoments + form.moments);
+  active.fill(Number(form.valueShift), at.valueShift, at.outputShift);
+  active.fill(Number(form.outputShift), at.outputShift);
+  const distances = (p: HeadParameters): Float64Array =>
+    Float64Array.of(
+      p.bias,
+      ...p.rowQuery,
+      ...p.rowMoments,
+      Math.log(p.scale),
+      Math.log(p.gain),
+      ...p.valueShift,
+      ...p.outputShift,
+    );
+  return {
+    cost: (parameters) =>
+      distances(parameters).reduce((sum, value, i) => sum + weights[i]! * value * value, 0),
+    added: ({ loss, gradient, hessian }, parameters) => {
+      distances(parameters).forEach((value, i) => {
+        loss += weights[i]! * value * value;
+        gradient[i]! += weights[i]! * value;
+        hessian[i * size + i]! += weights[i]!;
+      });
+      return { loss, size, gradient, hessian };
+    },
+    step: ({ gradient, hessian }, damping) => {
+      const places = [...active.keys()].filter((place) => active[place] === 1);
+      const small = new Float64Array(places.length ** 2);
+      places.forEach((from, i) => {
+        for (let j = i; j < places.length; j++)
+          small[i * places.length + j] = hessian[from * size + places[j]!]!;
+        small[i * places.length + i]! *= 1 + damping;
+      });
+      const right = places.map((place) => -gradient[place]!);
+      const solved = solveSymmetric(small, places.length, right);
+      const step = new Float64Array(size);
+      places.forEach((place, i) => (step[place] = solved?.[i] ?? 0));
+      return step;
+    },
+  };
+}
+
+function meanSquare(blocks: readonly HeadRows[], of: (block: HeadRows) => Float32Array): number {
+  let sum = 0;
+  let count = 0;
+  for (const block of blocks) {
+    const numbers = of(block);
+    for (const value of numbers) sum += value * value;
+    count += numbers.length;
+  }
+  return Math.max(sum / Math.max(1, count), 1e-12);
+}
+
+function momentSquares(blocks: readonly HeadRows[]): number[] {
+  const sums = new Array<number>(MOMENTS).fill(0);
+  let count = 0;
+  for (const { rows, moments } of blocks) {
+    moments.forEach((value, at) => (sums[at % MOMENTS]! += value * value));
+    count += rows;
+  }
+  return sums.map((sum) => Math.max(sum / Math.max(1, count), 1e-12));
+}
+
+/** Row terms from a ridge regression of -(log sum exp - log n), shifts from the mean of the values. */
+function startOf(blocks: readonly HeadRows[], form: HeadForm): HeadParameters {
+  const [first] = blocks as [HeadRows];
+  const { headSize, valueSize } = first;
+  const start = unfitted(first);
+  const isShifted = form.valueShift && form.outputShift;
+  const mean = isShifted ? meanValues(blocks, valueSize) : start.outputShift;
+  const shifted = { ...start, valueShift: mean.map((value) => -value || 0), outputShift: mean };
+  if (!form.rowQuery) return shifted;
+  const count = 1 + headSize + form.moments;
+  const upper = new Float64Array(count * count);
+  const right = new Float64Array(count);
+  const features = new Float64Array(count);
+  features[0] = 1;
+  let total = 0;
+  for (const block of blocks) {
+    for (let row = 0; row < block.rows; row++) {
+      for (let d = 0; d < headSize; d++) features[1 + d] = block.queries[row * headSize + d]!;
+      for (let m = 0; m < form.moments; m++) features[1 + headSize + m] = block.moments[row * MOMENTS + m]!;
+      const wanted = -(logSumExp(block, row) + block.rowBias[row]!);
+      if (!Number.isFinite(wanted)) continue;
+      total++;
+      for (let k = 0; k < count; k++) {
+        for (let l = k; l < count; l++) upper[k * count + l]! += features[k]! * features[l]!;
+        right[k]! += features[k]! * wanted;
       }
     }
   }
-  return { loss, hessian, gradient };
+  for (let k = 0; k < count; k++) upper[k * count + k]! *= 1 + RIDGE;
+  for (let k = 0; k < count; k++) upper[k * count + k]! += 1e-9 * total;
+  const solved = solveSymmetric(upper, count, right);
+  if (!solved) return shifted;
+  return {
+    ...shifted,
+    bias: solved[0]!,
+    rowQuery: [...solved.subarray(1, 1 + headSize)],
+    rowMoments: start.rowMoments.map((_, m) => solved[1 + headSize + m] ?? 0),
+  };
 }
 
-/** Solves (H + damping * diag H) x = -gradient for three unknowns. */
-function solve({ hessian, gradient }: Normal, damping: number): [number, number, number] {
-  const [bb, bt, bg, tt, tg, gg] = hessian as unknown as [number, number, number, number, number, number];
-  const floor = 1e-12 * (bb + tt + gg) + 1e-300;
-  const a = bb * (1 + damping) + floor;
-  const d = tt * (1 + damping) + floor;
-  const f = gg * (1 + damping) + floor;
-  const cofactors = [d * f - tg * tg, bg * tg - bt * f, bt * tg - bg * d] as const;
-  const determinant = a * cofactors[0] + bt * cofactors[1] + bg * cofactors[2];
-  const [x, y, z] = gradient as unknown as [number, number, number];
-  return [
-    -(cofactors[0] * x + cofactors[1] * y + cofactors[2] * z) / determinant,
-    -(cofactors[1] * x + (a * f - bg * bg) * y + (bt * bg - a * tg) * z) / determinant,
-    -(cofactors[2] * x + (bt * bg - a * tg) * y + (a * d - bt * bt) * z) / determinant,
-  ];
+function meanValues(blocks: readonly HeadRows[], valueSize: number): number[] {
+  const mean = new Array<number>(valueSize).fill(0);
+  const count = blocks.reduce((sum, { keys }) => sum + keys, 0);
+  for (const { values } of blocks)
+    values.forEach((value, index) => (mean[index % valueSize]! += value / count));
+  return mean;
+}
+
+function logSumExp({ keys, scores, addends }: HeadRows, row: number): number {
+  let largest = -Infinity;
+  for (let key = 0, at = row * keys; key < keys; key++, at++)
+    largest = Math.max(largest, scores[at]! + (addends?.[at] ?? 0));
+  let sum = 0;
+  for (let key = 0, at = row * keys; key < keys; key++, at++)
+    sum += Math.exp(scores[at]! + (addends?.[at] ?? 0) - largest);
+  return largest + Math.log(sum);
 }

@@ -6,10 +6,10 @@
 import type { Attributes } from '../../op/schema.js';
 import type { RandomNumbers } from '../data/random-numbers.js';
 import { rowScores, type CapturedCall } from './captured-call.js';
-import type { HeadRows } from './fit.js';
+import { MOMENTS, type HeadRows } from './head-parameters.js';
 
 /** Multiply-adds that one pass over the rows of one head may cost; it bounds memory and time alike. */
-const BUDGET = 1.5e7;
+const BUDGET = 1e7;
 const ROWS_PER_CALL = 128;
 
 export class RowStore {
@@ -80,14 +80,19 @@ function headRows(
 ): HeadRows {
   const { headSize, valueHeadSize, keyLength } = call.sizes;
   const arrays = call.head(b, h);
+  const queries = new Float32Array(rows.length * headSize);
   const scores = new Float32Array(rows.length * keyLength);
+  const moments = new Float32Array(rows.length * MOMENTS);
   const target = new Float32Array(rows.length * valueHeadSize);
   const rowBias = new Float32Array(rows.length);
   let addends: Float32Array | null = null;
   for (const [r, i] of rows.entries()) {
-    const own = rowScores(arrays, i, headSize, call.scale);
+    const own = rowScores(arrays, i, headSize, call.scaleOf(h));
     const added = call.addends(b, h, i);
+    queries.set(arrays.queries.subarray(i * headSize, (i + 1) * headSize), r * headSize);
     scores.set(own, r * keyLength);
+    const counted = call.isCausal ? own.subarray(0, i + 1) : own;
+    moments.set(momentsOf(counted), r * MOMENTS);
     if (added) (addends ??= new Float32Array(rows.length * keyLength)).set(added, r * keyLength);
     rowBias[r] = call.rowBias(biasMode, b, i);
     const output = softmaxRow(own, added, call.softcap, arrays.values, valueHeadSize);
@@ -96,8 +101,11 @@ function headRows(
   return {
     rows: rows.length,
     keys: keyLength,
+    headSize,
     valueSize: valueHeadSize,
+    queries,
     scores,
+    moments,
     addends,
     rowBias,
     values: arrays.values,
@@ -105,23 +113,55 @@ function headRows(
   };
 }
 
-/**
- * The same rows as `centreScores` and `centreValues` see them: the mean of each row's scores over all keys, and the mean of
- * the values, subtracted. The target loses the mean of the values too, which is added after attention.
- */
-export function centredRows(block: HeadRows): HeadRows {
-  const { rows, keys, valueSize } = block;
-  const scores = Float32Array.from(block.scores);
-  for (let row = 0; row < rows; row++) {
-    const own = scores.subarray(row * keys, (row + 1) * keys);
-    const mean = own.reduce((sum, score) => sum + score, 0) / keys;
-    for (let key = 0; key < keys; key++) own[key]! -= mean;
-  }
+/** Mean, variance and standard deviation. */
+function momentsOf(scores: Float32Array): [number, number, number] {
+  const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length;
+  const variance = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / scores.length;
+  return [mean, variance, Math.sqrt(variance)];
+}
+
+/** The same rows as `centreValues` sees them: values, and with them the target, less the mean of the values. */
+export function withoutMeanValue(block: HeadRows): HeadRows {
+  const { keys, valueSize } = block;
   const mean = new Float64Array(valueSize);
   block.values.forEach((value, index) => (mean[index % valueSize]! += value / keys));
   const without = (numbers: Float32Array): Float32Array =>
     numbers.map((value, index) => value - mean[index % valueSize]!);
-  return { ...block, scores, values: without(block.values), target: without(block.target) };
+  return { ...block, values: without(block.values), target: without(block.target) };
+}
+
+/** Every fourth row of all blocks apart from the others, by whole blocks where there are enough. */
+export function heldBack(blocks: readonly HeadRows[]): { fitted: HeadRows[]; judged: HeadRows[] } {
+  const isJudged = (index: number): boolean => index % 4 === 3;
+  if (blocks.length >= 8) {
+    return {
+      fitted: blocks.filter((_, index) => !isJudged(index)),
+      judged: blocks.filter((_, index) => isJudged(index)),
+    };
+  }
+  return {
+    fitted: blocks.map((block) => someRows(block, (row) => !isJudged(row))),
+    judged: blocks.map((block) => someRows(block, isJudged)),
+  };
+}
+
+function someRows(block: HeadRows, isTaken: (row: number) => boolean): HeadRows {
+  const rows = [...Array(block.rows).keys()].filter(isTaken);
+  const taken = (numbers: Float32Array, size: number): Float32Array => {
+    const result = new Float32Array(rows.length * size);
+    rows.forEach((row, r) => result.set(numbers.subarray(row * size, (row + 1) * size), r * size));
+    return result;
+  };
+  return {
+    ...block,
+    rows: rows.length,
+    queries: taken(block.queries, block.headSize),
+    scores: taken(block.scores, block.keys),
+    moments: taken(block.moments, MOMENTS),
+    addends: block.addends && taken(block.addends, block.keys),
+    rowBias: taken(block.rowBias, 1),
+    target: taken(block.target, block.valueSize),
+  };
 }
 
 /** What softmax attention gives for the row; zeros where no key takes part. */

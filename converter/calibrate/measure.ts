@@ -46,7 +46,7 @@ export class HeadMeter {
     for (let b = 0; b < batch; b++) {
       const arrays = call.head(b, h);
       for (let i = 0; i < queryLength; i += step) {
-        const scores = rowScores(arrays, i, headSize, call.scale);
+        const scores = rowScores(arrays, i, headSize, call.scaleOf(h));
         const addends = call.addends(b, h, i);
         const centring = scores.subarray(0, call.isCausal ? i + 1 : scores.length);
         const mean = centring.reduce((sum, score) => sum + score, 0) / centring.length;

@@ -5,7 +5,7 @@ import type { Runtime } from '../verify/runtime.js';
 import { samplesFor, type PlacedModel } from '../verify/verify.js';
 import { variantOf } from '../verify/variant.js';
 import type { SampleSource } from '../data/source.js';
-import { calibrate, type SiteFit } from './calibrate.js';
+import { calibrate } from './calibrate.js';
 import {
   boundWarnings,
   guardedBias,
@@ -14,6 +14,7 @@ import {
   UNMEASURED_BIAS,
   type SiteStatistics,
 } from './faithful.js';
+import type { SiteFit } from './fit-site.js';
 
 export interface MeasureRequest {
   readonly placed: PlacedModel;

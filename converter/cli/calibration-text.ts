@@ -1,5 +1,5 @@
 /** What `convert` prints about fitted parameters. */
-import type { SiteFit } from '../calibrate/calibrate.js';
+import type { SiteFit } from '../calibrate/fit-site.js';
 import { shortened } from './inspect-text.js';
 import { short, table } from './table.js';
 

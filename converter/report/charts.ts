@@ -1,5 +1,5 @@
 /** Charts of errors and fitted parameters, drawn as SVG without a script. */
-import type { SiteFit } from '../calibrate/calibrate.js';
+import type { SiteFit } from '../calibrate/fit-site.js';
 import type { Verification } from '../verify/verification.js';
 import { drawing, escaped } from './html.js';
 

@@ -6,34 +6,57 @@ import { DataType } from '../onnx/tensor.js';
 import type { Emitter } from './emitter.js';
 
 /** Keys less their mean over positions: right where every row sees all keys. */
-export function centredKeys(keys: string, rank: 3 | 4, emitter: Emitter): string {
+export function keysLessMean(keys: string, rank: 3 | 4, emitter: Emitter): string {
   return emitter.apply('Sub', [keys, emitter.reduce('ReduceMean', keys, rank - 2)]);
 }
 
-export interface CausalCentre {
+export interface CentredCall {
   readonly query: string;
   readonly key: string;
   readonly rank: 3 | 4;
   readonly heads: number;
   readonly kvHeads: number;
+  readonly headSize: number;
   /** Number of TensorProto.DataType. */
   readonly type: number;
   readonly scale: number;
 }
 
-/** What to add to the scores where row i sees keys 0 to i: minus their mean, `[B, heads, N, 1]` of the call's type. */
-export function causalCentre(call: CausalCentre, emitter: Emitter): string {
-  const { rank, heads, kvHeads, type, scale } = call;
-  const asFloat = (value: string): string =>
-    type === DataType.float ? value : emitter.apply('Cast', [value], { to: DataType.float });
-  const headsFirst = (value: string, count: number): string => {
-    if (rank === 4) return asFloat(value);
-    const apart = emitter.apply('Reshape', [asFloat(value), emitter.ints([0, 0, count, -1])]);
-    return emitter.apply('Transpose', [apart], { perm: [0, 2, 1, 3] });
-  };
+export interface RowNumbers {
+  /** Per head and channel: multiplies the query. */
+  readonly rowQuery?: readonly (readonly number[])[] | undefined;
+  /** Per head: multiplies the mean of the row's scaled scores over keys 0 to i. */
+  readonly rowMean?: readonly number[] | undefined;
+}
+
+/** A number for each row, to be added to its scores: `[B, heads, N, 1]` of the call's type. */
+export function centredRow(call: CentredCall, { rowQuery, rowMean }: RowNumbers, emitter: Emitter): string {
+  const { rank, heads, type, scale } = call;
+  const channel = (values: readonly number[][]): string =>
+    emitter.tensor(DataType.float, [1, heads, 1, call.headSize], values.flat());
+  const factors = rowQuery && channel(rowQuery.map((row) => [...row]));
+  const means =
+    rowMean &&
+    emitter.apply('Mul', [
+      runningMeans(call, emitter),
+      rowMean.every((value) => value === rowMean[0])
+        ? emitter.scalar(DataType.float, scale * rowMean[0]!)
+        : emitter.tensor(
+            DataType.float,
+            [1, heads, 1, 1],
+            rowMean.map((value) => scale * value),
+          ),
+    ]);
+  const multiplier = means && factors ? emitter.apply('Add', [means, factors]) : (means ?? factors)!;
+  const queries = headsFirst(call.query, heads, { rank, type }, emitter);
+  const numbers = emitter.reduce('ReduceSum', emitter.apply('Mul', [queries, multiplier]), 3);
+  return type === DataType.float ? numbers : emitter.apply('Cast', [numbers], { to: type });
+}
+
+/** Means of the keys 0 to i, `[B, heads, N, D]` in float. */
+function runningMeans({ key, rank, type, heads, kvHeads }: CentredCall, emitter: Emitter): string {
   const integer = (value: number): string => emitter.tensor(DataType.int64, [], [value]);
-  const queries = headsFirst(call.query, heads);
-  const keys = headsFirst(call.key, kvHeads);
+  const keys = headsFirst(key, kvHeads, { rank, type }, emitter);
   const sums = emitter.apply('CumSum', [keys, integer(2)]);
   const length = emitter.apply('Gather', [emitter.apply('Shape', [keys]), integer(2)]);
   const end = emitter.apply('Add', [length, integer(1)]);
@@ -42,12 +65,21 @@ export function causalCentre(call: CausalCentre, emitter: Emitter): string {
     emitter.apply('Cast', [positions], { to: DataType.float }),
     emitter.ints([-1, 1]),
   ]);
-  let means = emitter.apply('Div', [sums, counts]);
-  if (heads !== kvHeads) {
-    const shared = Array.from({ length: heads }, (_, head) => Math.floor(head / (heads / kvHeads)));
-    means = emitter.apply('Gather', [means, emitter.ints(shared)], { axis: 1 });
-  }
-  const products = emitter.reduce('ReduceSum', emitter.apply('Mul', [queries, means]), 3);
-  const centre = emitter.apply('Mul', [products, emitter.scalar(DataType.float, -scale)]);
-  return type === DataType.float ? centre : emitter.apply('Cast', [centre], { to: type });
+  const means = emitter.apply('Div', [sums, counts]);
+  if (heads === kvHeads) return means;
+  const shared = Array.from({ length: heads }, (_, head) => Math.floor(head / (heads / kvHeads)));
+  return emitter.apply('Gather', [means, emitter.ints(shared)], { axis: 1 });
+}
+
+/** A call's input as `[B, heads, N, D]` in float. */
+export function headsFirst(
+  value: string,
+  count: number,
+  { rank, type }: Pick<CentredCall, 'rank' | 'type'>,
+  emitter: Emitter,
+): string {
+  const asFloat = type === DataType.float ? value : emitter.apply('Cast', [value], { to: DataType.float });
+  if (rank === 4) return asFloat;
+  const apart = emitter.apply('Reshape', [asFloat, emitter.ints([0, 0, count, -1])]);
+  return emitter.apply('Transpose', [apart], { perm: [0, 2, 1, 3] });
 }

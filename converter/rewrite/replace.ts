@@ -13,9 +13,10 @@ import { intAttribute, type GraphNode } from '../graph/node.js';
 import { DataType } from '../onnx/tensor.js';
 import { attach, type Attachment, type Feed } from './attach.js';
 import type { Emitter } from './emitter.js';
-import { causalCentre, centredKeys } from './centre.js';
+import { centredRow, keysLessMean } from './centre.js';
 import { emitMask, type MaskCache, type MaskTensor } from './mask-tensor.js';
 import { Dimensions, planRelayout } from './relayout.js';
+import { perChannel, rowTerms } from './row-terms.js';
 
 /** The operator call of a site before it is encoded, so that the calls of a model can be made alike. */
 export interface Call {
@@ -28,6 +29,8 @@ export interface Call {
   readonly kvHeads: number | null;
   readonly headSize: number | null;
   readonly valueHeadSize: number | null;
+  /** See {@link Replacement}. */
+  readonly operands: { readonly query: number; readonly key: number } | null;
   /** Names of Y, present_key, present_value. */
   outputs: readonly string[];
 }
@@ -79,7 +82,7 @@ export function replaceSite(
     site.past === null &&
     site.nonpad === null &&
     site.form.softcap === 0;
-  if (centres && !masks.isCausal) inputs.set('K', centredKeys(inputs.get('K')!, attachment.rank, emitter));
+  if (centres && !masks.isCausal) inputs.set('K', keysLessMean(inputs.get('K')!, attachment.rank, emitter));
   const gains = splitGains(site);
   inputs.set('V', feedThrough(attachment.value, attachment, context, dimensions, gains.value, site, 'value'));
   const centresValues =
@@ -87,23 +90,47 @@ export function replaceSite(
   const valueMean = centresValues
     ? emitter.reduce('ReduceMean', inputs.get('V')!, attachment.rank - 2)
     : null;
-  if (valueMean !== null) inputs.set('V', emitter.apply('Sub', [inputs.get('V')!, valueMean]));
+  const shifts = isSoftmax ? shiftsOf(parameters, attachment, site, emitter) : NO_SHIFTS;
+  if (valueMean !== null && shifts.value !== null) {
+    const moved = emitter.apply('Sub', [shifts.value, valueMean]);
+    inputs.set('V', emitter.apply('Add', [inputs.get('V')!, moved]));
+  } else if (valueMean !== null) inputs.set('V', emitter.apply('Sub', [inputs.get('V')!, valueMean]));
+  else if (shifts.value !== null) inputs.set('V', emitter.apply('Add', [inputs.get('V')!, shifts.value]));
 
   const keepHiddenRows = isSoftmax && mode === 'faithful';
   const mask = emitMask(site, masks, knowledge, emitter, dimensions, context.masks, { keepHiddenRows });
   let maskInput = mask === null ? null : inType(mask, attachment.type, emitter);
   const heads = fixedProduct(site.heads);
   const kvHeads = fixedProduct(attachment.kvHeads);
-  if (centres && masks.isCausal && heads !== null && kvHeads !== null && scaleFactors.heads === null) {
-    const centre = { rank: attachment.rank, heads, kvHeads, type: attachment.type, scale: factor };
-    const moved = causalCentre({ ...centre, query: inputs.get('Q')!, key: inputs.get('K')! }, emitter);
-    maskInput = withMask(moved, maskInput, attachment.type, emitter);
+  const headScale = mergeHeadScale(scaleFactors.heads, isSoftmax ? parameters.headScale : undefined);
+  const headSize = fixedProduct(site.channels);
+  if (isSoftmax && heads !== null && kvHeads !== null) {
+    const { rank, type } = attachment;
+    const [query, key] = [inputs.get('Q')!, inputs.get('K')!];
+    const call = { rank, type, heads, kvHeads, headSize: headSize ?? 0, scale: factor, query, key };
+    const isUnscaled = scaleFactors.heads === null;
+    const terms = rowTerms(
+      {
+        ...call,
+        headScale,
+        isCausal: masks.isCausal,
+        ownsKeys: heads === kvHeads && site.past === null && site.nonpad === null && site.form.softcap === 0,
+        hasMoments: site.past === null && site.nonpad === null,
+      },
+      headSize === null ? {} : parameters,
+      emitter,
+    );
+    if (terms.keys !== null) inputs.set('K', terms.keys);
+    const moved =
+      centres && masks.isCausal && isUnscaled
+        ? centredRow(call, { rowMean: new Array<number>(heads).fill(-1) }, emitter)
+        : terms.mask;
+    if (moved !== null) maskInput = withMask(moved, maskInput, type, emitter);
   }
   if (maskInput !== null) inputs.set('attn_mask', maskInput.name);
   const perHead = (values: readonly number[]): string => emitter.vector(values);
   const headBias = isSoftmax ? parameters.headBias : masks.headBias;
   if (headBias) inputs.set('head_bias', perHead(headBias));
-  const headScale = mergeHeadScale(scaleFactors.heads, isSoftmax ? parameters.headScale : undefined);
   if (headScale !== null) inputs.set('head_scale', perHead(headScale));
   if (isSoftmax && parameters.headGain) inputs.set('head_gain', perHead(parameters.headGain));
   if (masks.alibi !== null) inputs.set('alibi_slopes', perHead(masks.alibi));
@@ -131,6 +158,7 @@ export function replaceSite(
   const { output } = attachment;
   const isDirect =
     valueMean === null &&
+    shifts.output === null &&
     output.relayout.cost === 0 &&
     !output.casts &&
     gains.output.length === 0 &&
@@ -151,6 +179,10 @@ export function replaceSite(
     kvHeads,
     headSize: fixedProduct(site.channels),
     valueHeadSize: fixedProduct(site.valueChannels),
+    operands:
+      scaleFactors.query.length + scaleFactors.key.length > 0
+        ? null
+        : { query: attachment.query.link.factor, key: attachment.key.link.factor },
     outputs:
       site.past === null || (site.past.presentKey === '' && site.past.presentValue === '')
         ? [result]
@@ -159,7 +191,11 @@ export function replaceSite(
   const finish = (): void => {
     site.complete?.(emitter);
     if (isDirect) return;
-    let current = valueMean === null ? result : emitter.apply('Add', [result, valueMean]);
+    const added =
+      valueMean !== null && shifts.output !== null
+        ? emitter.apply('Add', [valueMean, shifts.output])
+        : (valueMean ?? shifts.output);
+    let current = added === null ? result : emitter.apply('Add', [result, added]);
     for (const entry of gains.output)
       current = applyFactor(current, entry, rankFour(site), context, dimensions, attachment.type, site);
     if (site.form.gain !== 1)
@@ -169,6 +205,26 @@ export function replaceSite(
     if (output.casts) emitter.apply('Cast', [moved], { to: output.link.type }, output.link.name);
   };
   return { call, finish };
+}
+
+interface Shifts {
+  readonly value: string | null;
+  readonly output: string | null;
+}
+
+const NO_SHIFTS: Shifts = { value: null, output: null };
+
+function shiftsOf(
+  { valueShift, outputShift }: SiteParameters,
+  attachment: Attachment,
+  site: Derived,
+  emitter: Emitter,
+): Shifts {
+  const ownsValues = site.past === null && sharesNoHeads(attachment, site);
+  return {
+    value: valueShift && ownsValues ? perChannel(attachment, valueShift, emitter) : null,
+    output: outputShift ? perChannel(attachment, outputShift, emitter) : null,
+  };
 }
 
 function sharesNoHeads(attachment: Attachment, site: Derived): boolean {

@@ -7,6 +7,7 @@ import { BIAS_MODES, inputIndex, OP_TYPE, DOMAIN, type InputName } from '../../o
 import type { Mode, Replacement, SiteParameters } from '../conversion.js';
 import { floatAttribute, intAttribute, textAttribute, type GraphNode } from '../graph/node.js';
 import { convert } from '../index.js';
+import { TERMS_KEY } from '../rewrite/row-terms.js';
 import type { Model } from '../onnx/model.js';
 import { tensorNumbers } from '../onnx/tensor.js';
 import { Cursor } from '../onnx/wire.js';
@@ -31,7 +32,7 @@ export function provenanceOf(original: Model, converted: Model): Provenance | nu
     const stated = metadata.get('ort.sigmoid.mode');
     if (site === undefined || stated === undefined || !MODES.includes(stated)) return null;
     mode = stated as Mode;
-    parameters.set(site, parametersOf(converted, node));
+    parameters.set(site, { ...parametersOf(converted, node), ...termsOf(metadata) });
   }
   if (mode === null) return null;
   const { replaced } = convert(original, {
@@ -62,6 +63,17 @@ function metadataOf(node: GraphNode): Map<string, string> {
   return metadata;
 }
 
+/** The terms that are spread over several nodes and constants, as the conversion wrote them down. */
+function termsOf(metadata: ReadonlyMap<string, string>): SiteParameters {
+  const written = metadata.get(TERMS_KEY);
+  if (written === undefined) return {};
+  try {
+    return JSON.parse(written) as SiteParameters;
+  } catch {
+    return {};
+  }
+}
+
 function parametersOf(model: Model, node: GraphNode): SiteParameters {
   const numbers = (name: InputName): number[] | undefined => {
     const stored = model.graph.initializers.get(node.inputs[inputIndex(name)] ?? '');
@@ -69,21 +81,11 @@ function parametersOf(model: Model, node: GraphNode): SiteParameters {
     return values ? [...values] : undefined;
   };
   const [headBias, headScale, headGain] = [numbers('head_bias'), numbers('head_scale'), numbers('head_gain')];
-  const values = model.graph.producer(node.inputs[inputIndex('V')] ?? '');
-  const centreValues = values?.opType === 'Sub' && values.name.startsWith(`${node.name}/`);
-  const keys = model.graph.producer(node.inputs[inputIndex('K')] ?? '');
-  const centreScores =
-    (keys?.opType === 'Sub' && keys.name.startsWith(`${node.name}/`)) ||
-    model.graph.nodes.some(({ name, opType }) => {
-      return opType === 'CumSum' && name.startsWith(`${node.name}/`);
-    });
   const biasMode = textAttribute(node, 'bias_mode', 'none');
   return {
     bias: floatAttribute(node, 'bias', 0),
     biasMode: BIAS_MODES.find((mode) => mode === biasMode) ?? 'none',
     normalize: intAttribute(node, 'normalize', 0) === 1,
-    centreScores,
-    centreValues,
     ...(headBias ? { headBias } : {}),
     ...(headScale ? { headScale } : {}),
     ...(headGain ? { headGain } : {}),

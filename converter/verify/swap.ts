@@ -53,6 +53,11 @@ export function swapActivations(
 const DATA_TYPES: Readonly<Record<string, number>> = { float32: 1, float16: 10, float64: 11, bfloat16: 16 };
 const INT64 = 7;
 
+/** Operators between the products that keep the layout of the scores. */
+const ELEMENTWISE: ReadonlySet<string> = new Set(
+  'Add Sub Mul Div Where Max Min Clip Neg Tanh Cast Identity Dropout Softmax Exp Reciprocal'.split(' '),
+);
+
 class SwapBuilder {
   readonly initializers: Tensor[] = [];
   readonly #nodes: Node[] = [];
@@ -75,18 +80,18 @@ class SwapBuilder {
   exchange(): Map<GraphNode, readonly Node[]> {
     const { graph } = this.model;
     const { site, attributes } = this.swap.replacement;
-    const { headScale, headBias, headGain } = this.swap.parameters;
+    const { headScale, headBias, headGain, rowQuery, rowMoments } = this.swap.parameters;
     const result = new Map<GraphNode, readonly Node[]>();
     const centres = this.swap.parameters.centreScores === true;
-    if (centres || headScale?.some((value) => value !== 1)) {
-      const product = graph.nodes.find(
-        (node) => node.name === site.nodes[0] || node.outputs[0] === site.nodes[0],
-      );
-      if (!product) throw new SwapRefusal(`site ${site.name}: its score product is not in the main graph`);
+    let rowTerm: string | null = null;
+    if (centres || rowQuery || rowMoments || headScale?.some((value) => value !== 1)) {
+      const product = this.#siteNode(0);
       const scores = product.outputs[0]!;
       const plain = `${this.prefix}_scores`;
+      rowTerm = this.#rowTerm(product, plain);
       const moved = centres ? this.#node('Sub', [plain, this.#meanOverKeys(plain)]) : plain;
-      this.#rename(headScale ? this.#perHead('Mul', moved, headScale) : moved, scores);
+      const scaled = headScale ? this.#perHead('Mul', moved, headScale) : moved;
+      this.#rename(scaled === plain ? this.#node('Identity', [plain]) : scaled, scores);
       result.set(product, [renamedOutput(this.model, product, plain), ...this.#nodes.splice(0)]);
     }
     const activation = graph.producer(site.values.weights!);
@@ -95,6 +100,7 @@ class SwapBuilder {
     const bias = Number(attributes['bias'] ?? 0);
     if (bias !== 0) logits = this.#node('Add', [logits, this.#scalar(bias)]);
     if (headBias) logits = this.#perHead('Add', logits, headBias);
+    if (rowTerm !== null) logits = this.#node('Add', [logits, rowTerm]);
     const mode = String(attributes['bias_mode'] ?? 'none');
     if (mode !== 'none') logits = this.#node('Add', [logits, this.#negLog(mode)]);
     const normalize = attributes['normalize'] === 1;
@@ -104,10 +110,81 @@ class SwapBuilder {
       weights = this.#node('Div', [weights, this.#node('Max', [sum, this.#scalar(this.#tiny())])]);
     }
     if (headGain) weights = this.#perHead('Mul', weights, headGain);
+    const gained = weights;
     if (this.swap.parameters.centreValues) weights = this.#filledUp(weights);
-    this.#rename(weights, site.values.weights!);
+    this.#rename(weights === gained ? this.#node('Identity', [gained]) : weights, site.values.weights!);
     result.set(activation, this.#nodes.splice(0));
+    this.#shiftOutput(gained, result);
     return result;
+  }
+
+  /** Nodes at the ends of the site: 0, the score product; -1, the value product. */
+  #siteNode(place: 0 | -1): GraphNode {
+    const { site } = this.swap.replacement;
+    const label = site.nodes.at(place);
+    const found = this.model.graph.nodes.find((node) => node.name === label || node.outputs[0] === label);
+    if (!found) throw new SwapRefusal(`site ${site.name}: its products are not in the main graph`);
+    return found;
+  }
+
+  /** Layouts in which row terms and shifts can be spelled: matrix products of queries and keys, and of weights and values. */
+  #checkLayout(product: GraphNode): void {
+    const { site } = this.swap.replacement;
+    const isPlain = site.nodes.slice(1, -1).every((label) => {
+      const node = this.model.graph.nodes.find((own) => own.name === label || own.outputs[0] === label);
+      return node !== undefined && ELEMENTWISE.has(node.opType);
+    });
+    if (product.opType !== 'MatMul' || this.#keyAxis < this.#queryAxis || !isPlain) {
+      throw new SwapRefusal(`site ${site.name}: its layout has no place for a number per row`);
+    }
+  }
+
+  /** The number that each row's scores get, `null` where the site has none. */
+  #rowTerm(product: GraphNode, plain: string): string | null {
+    const { rowQuery, rowMoments } = this.swap.parameters;
+    if (!rowQuery && !rowMoments) return null;
+    this.#checkLayout(product);
+    const { operands, attributes, site } = this.swap.replacement;
+    if (operands === null)
+      throw new SwapRefusal(`site ${site.name}: its operands hold more than queries and keys`);
+    const terms: string[] = [];
+    if (rowQuery) {
+      const factors = rowQuery.map((row) => row.map((value) => value / operands.query));
+      terms.push(this.#sumOfLast(this.#perChannel('Mul', product.inputs[0]!, factors)));
+    }
+    if (rowMoments) {
+      const factor = Number(attributes['scale']) / (operands.query * operands.key);
+      const multiple = (place: number): number[] => rowMoments.map((own) => own[place] ?? 0);
+      const scores = this.#node('Mul', [plain, this.#scalar(factor)]);
+      const isCausal = attributes['is_causal'] === 1;
+      const mean = isCausal ? this.#meanUpToOwn(scores) : this.#meanOverKeys(scores);
+      terms.push(this.#perHead('Mul', mean, multiple(0)));
+      const spreads = [...multiple(1), ...multiple(2)].some((value) => value !== 0);
+      if (spreads && !isCausal) {
+        const apart = this.#node('Sub', [scores, mean]);
+        const variance = this.#meanOverKeys(this.#node('Mul', [apart, apart]));
+        terms.push(this.#perHead('Mul', variance, multiple(1)));
+        terms.push(this.#perHead('Mul', this.#node('Sqrt', [variance]), multiple(2)));
+      }
+    }
+    return terms.reduce((a, b) => this.#node('Add', [a, b]));
+  }
+
+  /** Adds what the shifted values and the output's own shift give to the value product. */
+  #shiftOutput(weights: string, result: Map<GraphNode, readonly Node[]>): void {
+    const { valueShift, outputShift } = this.swap.parameters;
+    if (!valueShift && !outputShift) return;
+    const product = this.#siteNode(-1);
+    this.#checkLayout(product);
+    const plain = `${this.prefix}_output`;
+    let output = plain;
+    if (valueShift) {
+      const filled = this.#perChannel('Mul', this.#sumOverKeys(weights), valueShift);
+      output = this.#node('Add', [output, filled]);
+    }
+    if (outputShift) output = this.#perChannel('Add', output, outputShift);
+    this.#rename(output, product.outputs[0]!);
+    result.set(product, [renamedOutput(this.model, product, plain), ...this.#nodes.splice(0)]);
   }
 
   /** What a row's weights lack of 1, spread evenly: the same as `W (V - mean) + mean`. */
@@ -178,6 +255,24 @@ class SwapBuilder {
     return this.#node('ReduceMean', [value], [{ name: 'axes', type: 7, ints: [this.#keyAxis] }]);
   }
 
+  /** Mean over keys 0 to i of row i. */
+  #meanUpToOwn(scores: string): string {
+    if (this.#opset < 14) throw new SwapRefusal(`opset ${this.#opset} has no triangular part of a matrix`);
+    const lower = this.#node('Trilu', [scores], [{ name: 'upper', type: 2, i: 0 }]);
+    const shape = this.#node('Shape', [scores]);
+    const rows = this.#node('Gather', [shape, this.#ints([this.#queryAxis], [])]);
+    const one = this.#ints([1], []);
+    const positions = this.#node('Range', [one, this.#node('Add', [rows, one]), one]);
+    const counts = this.#node('Reshape', [this.#cast(positions), this.#ints([-1, 1], [2])]);
+    return this.#node('Div', [this.#sumOverKeys(lower), counts]);
+  }
+
+  #sumOfLast(value: string): string {
+    if (this.#opset >= 13) return this.#node('ReduceSum', [value, this.#ints([-1], [1])]);
+    const last = this.swap.scores.dims.length - 1;
+    return this.#node('ReduceSum', [value], [{ name: 'axes', type: 7, ints: [last] }]);
+  }
+
   #cast(value: string): string {
     return this.#node('Cast', [value], [{ name: 'to', type: 2, i: this.#dataType() }]);
   }
@@ -190,22 +285,27 @@ class SwapBuilder {
 
   /** Applies one number a head to a tensor in the layout of the scores. */
   #perHead(op: string, value: string, numbers: readonly number[]): string {
-    const { dims } = this.swap.scores;
-    const heads = numbers.length;
     if (numbers.every((number) => number === numbers[0]))
       return this.#node(op, [value, this.#scalar(numbers[0]!)]);
+    return this.#perChannel(
+      op,
+      value,
+      numbers.map((number) => [number]),
+    );
+  }
+
+  /** Applies numbers `[heads][channels]` to a tensor in the layout of the scores whose last axis holds the channels. */
+  #perChannel(op: string, value: string, numbers: readonly (readonly number[])[]): string {
+    const { dims } = this.swap.scores;
+    const [heads, channels] = [numbers.length, numbers[0]!.length];
     const rank = dims.length;
     const outer = dims.slice(0, rank - 2);
     const axes = outer.flatMap((dim, axis) => (dim === heads ? [axis] : []));
-    if (axes.length > 0) {
-      const axis = rank === 4 && axes.includes(1) ? 1 : axes[0]!;
-      return this.#node(op, [
-        value,
-        this.#floats(
-          numbers,
-          dims.map((_, a) => (a === axis ? heads : 1)),
-        ),
-      ]);
+    const shapeWith = (axis: number): number[] =>
+      dims.map((_, a) => (a === axis ? heads : a === rank - 1 ? channels : 1));
+    if (axes.length > 0 || heads === 1) {
+      const axis = rank === 4 && axes.includes(1) ? 1 : (axes[0] ?? -1);
+      return this.#node(op, [value, this.#floats(numbers.flat(), shapeWith(axis))]);
     }
     if (rank === 3 && dims[0]! % heads === 0) {
       const shape = this.#node('Shape', [value]);
@@ -216,7 +316,14 @@ class SwapBuilder {
         [{ name: 'axis', type: 2, i: 0 }],
       );
       const apart = this.#node('Reshape', [value, split]);
-      return this.#node('Reshape', [this.#node(op, [apart, this.#floats(numbers, [1, heads, 1, 1])]), shape]);
+      const applied = this.#node(op, [apart, this.#floats(numbers.flat(), [1, heads, 1, channels])]);
+      const last = this.#node(
+        'Gather',
+        [this.#node('Shape', [applied]), this.#ints([2, 3], [2])],
+        [{ name: 'axis', type: 2, i: 0 }],
+      );
+      const joined = this.#node('Concat', [this.#ints([-1], [1]), last], [{ name: 'axis', type: 2, i: 0 }]);
+      return this.#node('Reshape', [applied, joined]);
     }
     throw new SwapRefusal(
       `site ${this.swap.replacement.site.name}: ${heads} heads have no axis of their own in scores [${dims.join(', ')}]`,
