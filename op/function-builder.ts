@@ -25,6 +25,7 @@ type PlainOperator =
   | 'Exp'
   | 'Gather'
   | 'Identity'
+  | 'IsNaN'
   | 'Less'
   | 'Log'
   | 'MatMul'
@@ -32,6 +33,9 @@ type PlainOperator =
   | 'Min'
   | 'Mul'
   | 'Neg'
+  | 'NonZero'
+  | 'Not'
+  | 'Or'
   | 'Range'
   | 'Reshape'
   | 'Shape'
@@ -94,6 +98,9 @@ export class FunctionBuilder {
   ints(value: number | readonly number[]): Value {
     const list = typeof value === 'number' ? [value] : value;
     const dims = typeof value === 'number' ? [] : [value.length];
+    // Constant holds floats only before opset 9.
+    if (this.opset < 9)
+      return this.cast(this.constant(`float ${dims} ${list}`, fromNumbers('float', dims, list)), 'int64');
     const data = BigInt64Array.from(list, BigInt);
     return this.constant(`int64 ${dims} ${list}`, { type: 'int64', dims, data });
   }
@@ -127,6 +134,30 @@ export class FunctionBuilder {
     return value;
   }
 
+  /** Whether two float32 values are equal, never so for NaN. Opset 9, Equal takes floats from opset 11 on. */
+  equal(a: Value, b: Value): Value {
+    if (this.opset >= 11) return this.apply('Equal', a, b);
+    const isNaN = (value: Value): Value => this.apply('IsNaN', value);
+    if (a === b) return this.apply('Not', isNaN(a));
+    const differs = this.apply('Or', this.apply('Less', a, b), this.apply('Less', b, a));
+    return this.apply('Not', this.apply('Or', differs, this.apply('Or', isNaN(a), isNaN(b))));
+  }
+
+  /** 0, 1, ... as float32 [count] for an int64 count of shape [1]. Opset 9, Range exists from opset 11 on. */
+  range(count: Value): Value {
+    if (this.opset >= 11) {
+      const end = this.cast(this.apply('Gather', count, this.ints(0)), 'float');
+      return this.apply('Range', this.scalar(0), end, this.scalar(1));
+    }
+    const one = AttributeProto.create({
+      name: 'value',
+      type: AttributeType.TENSOR,
+      t: tensorProto(fromNumbers('float', [1], [1])),
+    });
+    const places = this.apply('NonZero', this.node('ConstantOfShape', [count], [one]));
+    return this.cast(this.apply('Reshape', places, this.ints([-1])), 'float');
+  }
+
   cast(value: Value, to: 'float' | 'float16' | 'bfloat16' | 'int64'): Value {
     const types = {
       float: DataType.FLOAT,
@@ -143,6 +174,12 @@ export class FunctionBuilder {
 
   transpose(value: Value, perm: number[]): Value {
     return this.node('Transpose', [value], [intsAttribute('perm', perm)]);
+  }
+
+  /** Two more axes of size 1 at the end, whatever the rank. */
+  withTwoMoreAxes(value: Value): Value {
+    if (this.opset >= 11) return this.unsqueeze(value, [-2, -1]);
+    return this.apply('Reshape', value, this.concat(0, this.apply('Shape', value), this.ints([1, 1])));
   }
 
   unsqueeze(value: Value, axes: number[]): Value {

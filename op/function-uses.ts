@@ -66,8 +66,8 @@ export function functionFacts(uses: readonly FunctionUse[], opset: number): Func
   const [first] = uses;
   if (first === undefined)
     throw new FunctionRefusal('no SigmoidAttention node is given, at least one is needed.');
-  if (opset < 11)
-    throw new FunctionRefusal(`the model's opset is ${opset}, must be 11 or more for the portable function.`);
+  if (opset < 7)
+    throw new FunctionRefusal(`the model's opset is ${opset}, must be 7 or more for the portable function.`);
   refuseDifferences(uses, first, opset);
   const maskTypes = new Set(uses.flatMap(({ maskType }) => (maskType === undefined ? [] : [maskType])));
   const numberMask = [...maskTypes].some((type) => type !== 'bool');
@@ -131,6 +131,17 @@ function refuseDifferences(uses: readonly FunctionUse[], first: FunctionUse, ops
   if (opset < 15 && new Set(uses.map(({ type }) => type)).size > 1)
     throw new FunctionRefusal(
       `the nodes have several types; that needs opset 15 or more, the model's is ${opset}.`,
+    );
+  const selects = uses.some(
+    ({ inputs, attributes: { is_causal, left_window_size = -1, right_window_size = -1 } }) =>
+      inputs.some((name) => ['attn_mask', 'nonpad_kv_seqlen', 'alibi_slopes'].includes(name)) ||
+      is_causal === true ||
+      left_window_size >= 0 ||
+      right_window_size >= 0,
+  );
+  if (opset < 9 && selects)
+    throw new FunctionRefusal(
+      `a node hides keys or counts positions; that needs opset 9 or more, the model's is ${opset}.`,
     );
   const hasBool = uses.some(({ maskType }) => maskType === 'bool');
   if (opset < 15 && hasBool && uses.some(({ maskType }) => maskType !== undefined && maskType !== 'bool'))

@@ -32,11 +32,14 @@ export { FunctionRefusal, type FunctionUse, neutralInput } from './function-uses
 const { AttributeProto, FunctionProto, OperatorSetIdProto } = proto.onnx;
 const AttributeType = proto.onnx.AttributeProto.AttributeType;
 
+/** Added to a sum of weights it keeps 0 / 0 from being asked, and changes no sum above 2^-100. */
+const SMALLEST_SUM = 2 ** -126;
+
 const LARGEST_FLOAT = 3.4028234663852886e38;
 
 /**
  * The one function that serves all SigmoidAttention nodes of a model with the given version of the default operator set
- * (11 or more; ONNX wants IR version 8 or more for a model that holds functions). Throws a FunctionRefusal when the nodes
+ * (7 or more; ONNX wants IR version 8 or more for a model that holds functions). Throws a FunctionRefusal when the nodes
  * cannot share one body.
  */
 export function functionFor(uses: readonly FunctionUse[], opset: number): proto.onnx.FunctionProto {
@@ -249,11 +252,10 @@ class Body {
 
   #positions({ queryLength, keyLength }: Sizes): Positions {
     const f = this.#f;
-    const range = (length: Value): Value => f.apply('Range', f.scalar(0), this.#count(length), f.scalar(1));
     const valid = this.#given('nonpad_kv_seqlen')
       ? f.unsqueeze(f.cast('nonpad_kv_seqlen', 'float'), [1, 2, 3])
       : undefined;
-    const row = f.unsqueeze(range(queryLength), [1]);
+    const row = f.unsqueeze(f.range(queryLength), [1]);
     let diagonal = row;
     if (this.#given('past_key')) diagonal = f.apply('Add', row, this.#count(this.#size('past_key', 2)));
     else if (valid !== undefined)
@@ -265,7 +267,7 @@ class Body {
     );
     return {
       diagonal,
-      key: range(keyLength),
+      key: f.range(keyLength),
       last: right && f.apply('Add', diagonal, right),
       first: left && f.apply('Sub', diagonal, left),
       valid,
@@ -347,9 +349,9 @@ class Body {
     );
   }
 
-  /** [Hq] or [B,Hq] as [.,Hq,1,1]. Negative axes serve both ranks. */
+  /** [Hq] or [B,Hq] as [.,Hq,1,1]. */
   #perRow(input: 'head_bias' | 'alibi_slopes'): Value {
-    return this.#f.unsqueeze(input, [-2, -1]);
+    return this.#f.withTwoMoreAxes(input);
   }
 
   #biasModeTerm(positions: Positions, sizes: Sizes): Value | undefined {
@@ -397,7 +399,13 @@ class Body {
    */
   #weights(logits: Value, penalty: Value | undefined): Value {
     const f = this.#f;
-    const small = f.apply('Exp', f.apply('Neg', f.apply('Abs', logits)));
+    const size = f.apply('Abs', logits);
+    const small = f.apply('Exp', f.apply('Neg', size));
+    if (f.opset < 9) {
+      // There is no Where yet, and no key is hidden: (L - |L|) / 2 is the smaller of L and 0.
+      const below = f.apply('Mul', f.apply('Sub', logits, size), f.scalar(0.5));
+      return f.apply('Div', f.apply('Exp', below), f.apply('Add', f.scalar(1), small));
+    }
     const numerator = f.apply('Where', f.apply('Less', logits, f.scalar(0)), small, f.scalar(1));
     const weights = f.apply('Div', numerator, f.apply('Add', f.scalar(1), small));
     if (penalty === undefined) return weights;
@@ -420,7 +428,7 @@ class Body {
     const difference = f.apply('Sub', value, value);
     const zero = f.scalar(0);
     return f.choose(
-      f.apply('Equal', f.sumOfAll(difference), zero),
+      f.equal(f.sumOfAll(difference), zero),
       (branch) => branch.apply('MatMul', weights, value),
       (branch) => contractNonFinite(branch, weights, value, difference, zero),
     );
@@ -432,8 +440,9 @@ class Body {
     const { normalize } = this.#facts;
     if (normalize === 'never') return y;
     const sum = f.sumOfRows(weights);
+    if (f.opset < 9) return f.apply('Div', y, f.apply('Add', sum, f.scalar(SMALLEST_SUM)));
     const one = f.scalar(1);
-    const divisor = f.apply('Where', f.apply('Equal', sum, f.scalar(0)), one, sum);
+    const divisor = f.apply('Where', f.equal(sum, f.scalar(0)), one, sum);
     if (normalize === 'always') return f.apply('Div', y, divisor);
     const isNormalized = f.apply('Less', f.scalar(0), f.cast(this.#integer('normalize'), 'float'));
     return f.apply('Div', y, f.apply('Where', isNormalized, divisor, one));
@@ -451,8 +460,8 @@ function contractNonFinite(
   zero: Value,
 ): Value {
   const one = f.scalar(1);
-  const finite = f.apply('Where', f.apply('Equal', difference, zero), value, zero);
-  const takesPart = f.apply('Where', f.apply('Equal', weights, zero), zero, one);
+  const finite = f.apply('Where', f.equal(difference, zero), value, zero);
+  const takesPart = f.apply('Where', f.equal(weights, zero), zero, one);
   const ifAny = (where: Value, arrives: number): Value => {
     const indicator = f.apply('Where', where, one, zero);
     const count = f.apply('MatMul', takesPart, indicator);
@@ -460,7 +469,7 @@ function contractNonFinite(
   };
   const largest = f.scalar(LARGEST_FLOAT);
   const smallest = f.scalar(-LARGEST_FLOAT);
-  const isNumber = f.apply('Equal', value, value);
+  const isNumber = f.equal(value, value);
   const nan = f.apply('MatMul', takesPart, f.apply('Where', isNumber, zero, one));
   return [
     ifAny(f.apply('Less', largest, value), Infinity),

@@ -74,6 +74,26 @@ export class Emitter {
     });
   }
 
+  /** One of two numbers; before opset 9, which brings Where, both must be finite. */
+  choose(condition: string, dataType: number, whenTrue: number, whenFalse: number): string {
+    if (this.opset >= 9)
+      return this.apply('Where', [
+        condition,
+        this.scalar(dataType, whenTrue),
+        this.scalar(dataType, whenFalse),
+      ]);
+    const flag = this.apply('Cast', [condition], { to: dataType });
+    const step = this.apply('Mul', [flag, this.scalar(dataType, whenTrue - whenFalse)]);
+    return this.apply('Add', [step, this.scalar(dataType, whenFalse)]);
+  }
+
+  /** Numbers no smaller than a bound. */
+  atLeast(input: string, dataType: number, bound: number): string {
+    return this.opset >= 8
+      ? this.apply('Max', [input, this.scalar(dataType, bound)])
+      : this.apply('Clip', [input], { min: { float: bound } });
+  }
+
   /** Positions `start` to before `end` of one axis. */
   slice(input: string, axis: number, start: number, end: number): string {
     return this.opset >= 10

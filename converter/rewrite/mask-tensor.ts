@@ -114,13 +114,7 @@ function make(
     return factor === 1 ? cast : emitter.apply('Mul', [cast, emitter.scalar(type, factor)]);
   });
   for (const { name, fill } of flags) {
-    terms.push(
-      emitter.apply('Where', [
-        name,
-        emitter.scalar(type, 0),
-        emitter.scalar(type, fill === 0 ? -Infinity : fill),
-      ]),
-    );
+    terms.push(emitter.choose(name, type, 0, fill === 0 ? -Infinity : fill));
   }
   const sum = terms.reduce((total, term) => emitter.apply('Add', [total, term]));
   return { name: needsRows ? keepHiddenRows(sum, emitter) : sum, dataType: type };
@@ -131,15 +125,10 @@ function make(
  * as a whole get weights of 1 where the mask is largest, which after division is the mean that their softmax yields.
  */
 function keepHiddenRows(mask: string, emitter: Emitter): string {
-  const lowest = emitter.scalar(DataType.float, -3.4028234663852886e38);
-  const top = emitter.apply('Max', [emitter.reduce('ReduceMax', mask, -1), lowest]);
+  const top = emitter.atLeast(emitter.reduce('ReduceMax', mask, -1), DataType.float, -3.4028234663852886e38);
   const shifted = emitter.apply('Sub', [mask, top]);
   const isHidden = emitter.apply('Less', [top, emitter.scalar(DataType.float, HIDDEN_ROW)]);
-  const lift = emitter.apply('Where', [
-    isHidden,
-    emitter.scalar(DataType.float, SATURATING),
-    emitter.scalar(DataType.float, 0),
-  ]);
+  const lift = emitter.choose(isHidden, DataType.float, SATURATING, 0);
   return emitter.apply('Add', [shifted, lift]);
 }
 

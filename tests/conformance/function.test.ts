@@ -9,7 +9,7 @@ import { runTable } from './runner.js';
 import { CASES } from './cases.js';
 import { runCaseOn } from './ort-session.js';
 
-const FIRST_OPSET = 11;
+const FIRST_OPSET = 9;
 const LAST_OPSET = 25;
 const AT_EVERY_OPSET = [
   'attention_4d_gqa_with_past_and_present',
@@ -21,11 +21,35 @@ const AT_EVERY_OPSET = [
   'everything_rank3_float',
 ];
 
+/** Before opset 9 no key can be hidden and no position counted. */
+const AT_OPSETS_7_AND_8 = [
+  'attention_4d_gqa',
+  'attention_3d_gqa_softcap',
+  'head_bias_batch',
+  'head_scale_softcap',
+  'head_gain_normalize',
+  'past_rank3_float16',
+  'past_normalize',
+  'bias_mode_neg_log_total_float',
+  'scale_large',
+];
+
 runTable({
   name: 'portable function on onnxruntime-node',
   supports: () => true,
   run: (testCase, inputs) => runCaseOn(ort, testCase, inputs, { withFunction: true, domain: 'portable' }),
 });
+
+for (const opset of [7, 8])
+  runTable(
+    {
+      name: `portable function at opset ${opset}`,
+      supports: () => true,
+      run: (testCase, inputs) =>
+        runCaseOn(ort, testCase, inputs, { withFunction: true, domain: 'portable', opset }),
+    },
+    CASES.filter(({ name }) => AT_OPSETS_7_AND_8.includes(name)),
+  );
 
 for (let opset = FIRST_OPSET; opset <= LAST_OPSET; opset++)
   runTable(

@@ -190,6 +190,7 @@ describe('shared function: serves nodes that differ in', () => {
       ],
     ],
     ['whether they have present outputs', [node({ presents: true }), node({}), node({ presents: true })]],
+    ['sizes, at opset 9', [node({}), node({}, sizes(1, 6, 3, 30, 20, 16))], 9],
     ['sizes, at opset 11', [node({}), node({}, sizes(1, 6, 3, 30, 20, 16))], 11],
   ];
   for (const [name, nodes, opset] of cases) it(name, () => assertServes(nodes, opset));
@@ -201,8 +202,14 @@ describe('shared function: refuses nodes that', () => {
     assert.throws(() => functionFor(uses, opset), new FunctionRefusal(message));
   };
   it('do not exist', () => refuse([], 17, 'no SigmoidAttention node is given, at least one is needed.'));
-  it('stand in a model of opset 10', () =>
-    refuse([plain], 10, "the model's opset is 10, must be 11 or more for the portable function."));
+  it('stand in a model of opset 6', () =>
+    refuse([plain], 6, "the model's opset is 6, must be 7 or more for the portable function."));
+  it('hide keys at opset 8', () =>
+    refuse(
+      [use(node({ attributes: { is_causal: true } }))],
+      8,
+      "a node hides keys or counts positions; that needs opset 9 or more, the model's is 8.",
+    ));
   it('differ in rank', () =>
     refuse(
       [plain, use(node({ rank: 3 }))],
