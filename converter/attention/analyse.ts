@@ -17,6 +17,7 @@ import { Refused } from './form.js';
 import { findFused, fusedAnchor, fusedReader } from './fused.js';
 import { findDead } from './liveness.js';
 import { planMasks, type MaskPlan } from './masks.js';
+import { quantisingNode } from './quantised.js';
 import { findScorePaths, findWeightPath, type ScorePath, type WeightPath } from './paths.js';
 
 /** An attention site that is spelled out in standard operators. */
@@ -114,6 +115,13 @@ function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSit
   const search = findScorePaths(anchor.graph, anchor.scores, knowledge);
   if (anchor.kind === 'softmax' && anchor.normalised === null && weights !== null) {
     return refuse('shape-unknown', `the shape of the scores '${anchor.scores}' cannot be inferred`, [
+      anchor.node,
+    ]);
+  }
+  const quantising = quantisingNode(anchor, search, weights, knowledge);
+  if (quantising !== null) {
+    return refuse('quantized', `'${nodeLabel(quantising)}' makes integers of the scores or weights`, [
+      quantising,
       anchor.node,
     ]);
   }
