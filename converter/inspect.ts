@@ -5,6 +5,7 @@ import type { Derived } from './attention/derive.js';
 import { Refused } from './attention/form.js';
 import type { Atom } from './attention/layout.js';
 import { cacheForm } from './attention/cache.js';
+import { FRESH_BASE } from './graph/environment.js';
 import { nodeLabel } from './graph/node.js';
 import type { Model } from './onnx/model.js';
 import { dataTypeName } from './onnx/tensor.js';
@@ -85,7 +86,8 @@ function depthOf(anchor: Anchor): number {
 }
 
 function fixedSize(atoms: readonly Atom[]): number | null {
-  if (atoms.some((atom) => atom.size.some((size) => size !== atom.size[0]))) return null;
+  if (atoms.some((atom) => atom.size.some((size) => size !== atom.size[0] || size >= FRESH_BASE)))
+    return null;
   return atoms.reduce((product, atom) => product * atom.size[0]!, 1);
 }
 

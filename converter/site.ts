@@ -12,9 +12,11 @@ export type MaskKind = 'causal' | 'window' | 'padding' | 'alibi' | 'bias' | 'ten
 
 /**
  * `past/present`: the operator takes past keys and values, joins the new ones and yields both; `past`: it only takes them;
- * `present`: it only yields its keys and values; `past joined by the model`: nodes before it join past and new ones.
+ * `present`: it only yields its keys and values; `past joined by the model`: nodes before it join past and new ones;
+ * `past in a buffer`: they write new ones into a buffer that may be longer than what it holds.
  */
-export type CacheForm = 'none' | 'past' | 'present' | 'past/present' | 'past joined by the model';
+export type CacheForm =
+  'none' | 'past' | 'present' | 'past/present' | 'past joined by the model' | 'past in a buffer';
 
 /** A number known when converting, or a tensor that the model computes. */
 export type Quantity = number | 'per-head' | 'tensor';

@@ -14,6 +14,7 @@ import { findDead } from './liveness.js';
 /** How keys and values of earlier calls reach the site, and whether it hands them on. */
 export function cacheForm(site: Derived, knowledge: Knowledge): CacheForm {
   const { past } = site;
+  if (site.keepsBuffer === true) return 'past in a buffer';
   if (past?.key) return past.presentKey || past.presentValue ? 'past/present' : 'past';
   if (site.key.some((link) => joinOf(site, link, knowledge) !== null)) return 'past joined by the model';
   return past === null ? 'none' : 'present';

@@ -54,6 +54,8 @@ export interface Derived {
   /** Axes of the values on the way from the score product to the value product. */
   readonly shapes: ReadonlyMap<string, Axes>;
   readonly past: Past | null;
+  /** Keys and values are a cache whose length is kept from call to call; a mask tells how many are filled. */
+  readonly keepsBuffer?: boolean;
   /** Number of keys that take part, per batch entry. */
   readonly nonpad: string | null;
   /** Emits nodes that make the operands, where the model has no such values. */

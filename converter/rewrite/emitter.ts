@@ -24,6 +24,8 @@ export interface NewNode {
 /** Names that are free in a model. */
 export class Names {
   private readonly taken: Set<string>;
+  /** Values made once and used by several sites. */
+  readonly shared = new Map<string, string>();
 
   constructor(graphs: Iterable<Graph>) {
     this.taken = new Set();
@@ -59,6 +61,15 @@ export class Emitter {
     const result = output ?? this.names.fresh(`${name}_output`);
     this.add({ name, opType, domain: '', inputs, outputs: [result], attributes });
     return result;
+  }
+
+  /** A value that several sites of a graph need: made by the first that asks. */
+  once(key: string, make: () => string): string {
+    const known = this.names.shared.get(key);
+    if (known !== undefined) return known;
+    const name = make();
+    this.names.shared.set(key, name);
+    return name;
   }
 
   split(input: string, axis: number, sizes: readonly number[], outputs: readonly string[]): void {

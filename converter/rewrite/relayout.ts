@@ -5,6 +5,7 @@
 import type { AxisSpace, Atom, Axes, Axis } from '../attention/layout.js';
 import type { Link } from '../attention/chains.js';
 import { Refused } from '../attention/form.js';
+import { FRESH_BASE } from '../graph/environment.js';
 import type { Emitter } from './emitter.js';
 
 /** Sizes of axes at run time: constants, or read off tensors of the model. */
@@ -34,7 +35,7 @@ export class Dimensions {
 
   fixed(axis: Axis): number | null {
     const size = this.space.sizeOf(axis);
-    return size.every((value) => value === size[0]) ? size[0]! : null;
+    return size.every((value) => value === size[0] && value < FRESH_BASE) ? size[0]! : null;
   }
 
   /** An int64 tensor of shape [1] that holds the axis' size. */

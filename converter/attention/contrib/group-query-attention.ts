@@ -1,4 +1,5 @@
 /** The reader of com.microsoft GroupQueryAttention, which makes its rotary positions an operator of their own. */
+import { FRESH_BASE } from '../../graph/environment.js';
 import type { Knowledge } from '../../graph/knowledge.js';
 import { floatAttribute, intAttribute, nodeLabel, textAttribute, type GraphNode } from '../../graph/node.js';
 import { downstream, upstream, type Link } from '../chains.js';
@@ -18,7 +19,8 @@ import {
   type FusedReading,
 } from '../fused.js';
 import type { Axis } from '../layout.js';
-import { divided, link, scaleOf } from './operands.js';
+import { bufferMask, bufferPositions, writeBuffer, type CacheBuffer } from './cache-buffer.js';
+import { divided, link, scaleOf, uniform } from './operands.js';
 import { Prelude } from './prelude.js';
 
 /** com.microsoft GroupQueryAttention: causal, with a cache, shared key heads, and rotary positions applied inside. */
@@ -43,18 +45,12 @@ export function readGroupQuery(node: GraphNode, knowledge: Knowledge): FusedRead
   const isPacked = given(node, 1) === null;
   const headSize = divided(q[2]!, isPacked ? heads + 2 * kvHeads : heads, node);
   const past = readPast(node, 3, 4, knowledge);
-  const axes = callAxes({
-    batch: q[0]!,
-    heads,
-    kvHeads,
-    rows: q[1]!,
-    newKeys: q[1]!,
-    past: past?.length ?? null,
-    headSize,
-    valueHeadSize: headSize,
-  });
-  const form = emptyForm(scaleOf(node, fixed(headSize, node)), floatAttribute(node, 'softcap', 0));
   const bias = given(node, 10);
+  const sizes = { batch: q[0]!, heads, kvHeads, rows: q[1]!, past: null, headSize, valueHeadSize: headSize };
+  // How many positions the cache holds in the end is told when the model runs; a bias has one for each.
+  const total = bias === null ? uniform(FRESH_BASE, q[1]!) : sizesOf(node, bias, knowledge).at(-1)!;
+  const axes = callAxes({ ...sizes, newKeys: past === null ? q[1]! : total });
+  const form = emptyForm(scaleOf(node, fixed(headSize, node)), floatAttribute(node, 'softcap', 0));
   if (bias !== null) addMask(form, labelMask(node, bias, axes, knowledge), node, knowledge);
   const prelude = new Prelude(node);
   const type = knowledge.type(graph, node.inputs[0]!);
@@ -71,49 +67,121 @@ export function readGroupQuery(node: GraphNode, knowledge: Knowledge): FusedRead
     prelude.add((emitter) => emitter.split(source, 2, [heads * size, kvHeads * size, kvHeads * size], parts));
     names = parts;
   }
+  const buffer: CacheBuffer | null = past && {
+    node,
+    query: node.inputs[0]!,
+    seqlens: node.inputs[5]!,
+    totalLength: node.inputs[6]!,
+    pastKey: past.key,
+    sizes: [q[1]!, past.length].map((size) => size.join('/')).join(),
+  };
   const rotates = intAttribute(node, 'do_rotary', 0) === 1;
-  const [query, key] = rotates ? rotate(node, names, past?.key ?? null, { heads, kvHeads }, prelude) : names;
+  const [query, key] = rotates ? rotate(node, names, buffer, { heads, kvHeads }, prelude) : names;
   const window = intAttribute(node, 'local_window_size', -1);
   const isReal = !isPacked && !rotates;
   const chain = (name: string, layout: readonly Axis[], foldScale: boolean): readonly Link[] =>
     isReal
       ? upstream(graph, name, layout, knowledge, axes.space, { foldScale })
       : [link(node, name, layout, type)];
+  const output = downstream(
+    graph,
+    node.outputs[0]!,
+    [axes.batch, axes.rows, [...all, ...axes.valueChannels]],
+    knowledge,
+    axes.space,
+  );
+  const shared = { node, axes, form, output, prepare: prelude.run };
+  const queryChain = chain(query, [axes.batch, axes.rows, [...all, ...axes.channels]], true);
+  if (buffer !== null) {
+    const rows = { kvHeads, headSize: fixed(headSize, node), type };
+    const cached = bufferedKeys(buffer, { ...rows, key, value: names[2], pastValue: past!.value }, prelude, {
+      window,
+      cut: bias !== null,
+    });
+    form.visible.push({
+      condition: { name: cached.visible, axes: [axes.batch, axes.rows, axes.keys] },
+      negated: false,
+      fill: -Infinity,
+      node,
+    });
+    // Each row sees itself.
+    form.guarded = true;
+    const layout = [axes.batch, axes.kvHeads, axes.keys, axes.channels];
+    const site = buildSite({
+      ...shared,
+      query: queryChain,
+      key: [link(node, cached.key, layout, type)],
+      value: [link(node, cached.value, layout.with(3, axes.valueChannels), type)],
+      past: null,
+    });
+    return {
+      anchor: fusedAnchor(node),
+      isCausal: false,
+      left: -1,
+      right: -1,
+      site: { ...site, keepsBuffer: true },
+    };
+  }
   return {
     anchor: fusedAnchor(node),
     isCausal: true,
     left: window > 0 ? window - 1 : -1,
     right: -1,
     site: buildSite({
-      node,
-      axes,
-      form,
-      query: chain(query, [axes.batch, axes.rows, [...all, ...axes.channels]], true),
+      ...shared,
+      query: queryChain,
       key: chain(key, [axes.batch, axes.newKeys, [...axes.kvHeads, ...axes.channels]], false),
       value: chain(names[2], [axes.batch, axes.newKeys, [...axes.kvHeads, ...axes.valueChannels]], false),
-      output: downstream(
-        graph,
-        node.outputs[0]!,
-        [axes.batch, axes.rows, [...all, ...axes.valueChannels]],
-        knowledge,
-        axes.space,
-      ),
       past: {
-        key: past?.key ?? null,
-        value: past?.value ?? null,
+        key: null,
+        value: null,
         presentKey: node.outputs[1] ?? '',
         presentValue: node.outputs[2] ?? '',
       },
-      prepare: prelude.run,
     }),
   };
+}
+
+interface NewRows {
+  readonly key: string;
+  readonly value: string;
+  readonly pastValue: string;
+  readonly kvHeads: number;
+  readonly headSize: number;
+  readonly type: number;
+}
+
+/** Keys and values as the buffer holds them after the call, and the mask over its positions. */
+function bufferedKeys(
+  buffer: CacheBuffer,
+  { key, value, pastValue, ...rows }: NewRows,
+  prelude: Prelude,
+  { window, cut }: { readonly window: number; readonly cut: boolean },
+): { key: string; value: string; visible: string } {
+  const { node } = buffer;
+  const presents = [1, 2].map((at) => node.outputs[at] || prelude.name(`present_${at}`));
+  const read = cut ? [prelude.name('key_rows'), prelude.name('value_rows')] : presents;
+  const visible = prelude.name('visible');
+  prelude.add((emitter) => {
+    const positions = bufferPositions(buffer, emitter);
+    const pasts = [buffer.pastKey, pastValue];
+    for (const [i, fresh] of [key, value].entries()) {
+      writeBuffer({ ...rows, past: pasts[i]!, fresh }, positions, emitter, presents[i]!);
+      if (!cut) continue;
+      const [start, axis] = [emitter.ints([0]), emitter.ints([2])];
+      emitter.apply('Slice', [presents[i]!, start, positions.total, axis], {}, read[i]);
+    }
+    const length = cut ? positions.total : positions.length;
+    emitter.apply('Identity', [bufferMask(positions, length, window, emitter)], {}, visible);
+  });
+  return { key: read[0]!, value: read[1]!, visible };
 }
 
 /** Rotary positions as their own operator; positions go on from the length of the past. */
 function rotate(
   node: GraphNode,
   names: readonly [string, string, string],
-  past: string | null,
+  buffer: CacheBuffer | null,
   count: { readonly heads: number; readonly kvHeads: number },
   prelude: Prelude,
 ): readonly [string, string] {
@@ -123,10 +191,7 @@ function rotate(
   const positions = given(node, 9);
   prelude.add((emitter) => {
     const offset =
-      positions ??
-      (past === null
-        ? emitter.ints([0])
-        : emitter.apply('Gather', [emitter.apply('Shape', [past]), emitter.ints([2])], { axis: 0 }));
+      positions ?? (buffer === null ? emitter.ints([0]) : bufferPositions(buffer, emitter).places);
     for (const [i, heads] of [count.heads, count.kvHeads].entries()) {
       emitter.add({
         name: emitter.fresh('RotaryEmbedding'),
