@@ -6,9 +6,9 @@ import { writeFileSync } from 'node:fs';
 import { arch, cpus, platform } from 'node:os';
 import { join } from 'node:path';
 import { openModel } from '../../converter/index.js';
-import { checkModel, type Outcome } from './check.js';
+import { checkModel, type Outcome } from '../../proving/check-model.js';
 import { measureScaling } from './scaling.js';
-import { openZoo, type ZooEntry } from './zoo.js';
+import { openZoo, type ZooEntry } from '../../proving/zoo.js';
 
 interface Row extends Outcome {
   readonly path: string;

@@ -3,7 +3,7 @@
  * models of 200 to 100,000 nodes.
  */
 import { inspect, openModel } from '../../converter/index.js';
-import { FLOAT, ModelBuilder } from '../../tests/converter/model-builder.js';
+import { FLOAT, ModelBuilder } from '../../proving/model-builder.js';
 
 /** Nodes of one layer below. */
 const LAYER_NODES = 42;

@@ -10,7 +10,7 @@ import { convert, inspect, ModelFormatError, openModel } from '../../converter/i
 import { openModelFile, writePieces } from '../../converter/onnx/file.js';
 import { modelPieces } from '../../converter/onnx/write.js';
 import { Random } from './generator/random.js';
-import { FLOAT, ModelBuilder } from './model-builder.js';
+import { FLOAT, ModelBuilder } from '../../proving/model-builder.js';
 
 const random = new Random(3);
 

@@ -1,10 +1,10 @@
 /** Keys and values of earlier calls: where the operator takes the place of the model's own joins, and where it must not. */
 import assert from 'node:assert/strict';
-import { checkModel } from '../../bench/converter/check.js';
+import { checkModel } from '../../proving/check-model.js';
 import type { Feeds, Sample } from '../../converter/data/tensor.js';
 import { convert, inspect, openModel } from '../../converter/index.js';
 import { Random } from './generator/random.js';
-import { FLOAT, INT64, ModelBuilder } from './model-builder.js';
+import { FLOAT, INT64, ModelBuilder } from '../../proving/model-builder.js';
 
 const random = new Random(23);
 const [B, H, K, D] = [2, 4, 2, 8];

@@ -1,11 +1,11 @@
 /** Attention that is one operator already, in the forms that ONNX and ONNX Runtime define: all compute the same afterwards. */
 import assert from 'node:assert/strict';
 import * as ort from 'onnxruntime-node';
-import { checkModel } from '../../bench/converter/check.js';
+import { checkModel } from '../../proving/check-model.js';
 import type { Feeds, Sample } from '../../converter/data/tensor.js';
 import { convert, inspect, openModel } from '../../converter/index.js';
 import { Random } from './generator/random.js';
-import { BOOL, FLOAT, INT32, INT64, ModelBuilder, type AttributeValue } from './model-builder.js';
+import { BOOL, FLOAT, INT32, INT64, ModelBuilder, type AttributeValue } from '../../proving/model-builder.js';
 
 const random = new Random(11);
 

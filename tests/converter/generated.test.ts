@@ -1,6 +1,6 @@
 /** Two thousand spellings of attention, made from fixed seeds: each is converted and computes what it did before. */
 import assert from 'node:assert/strict';
-import { checkModel } from '../../bench/converter/check.js';
+import { checkModel } from '../../proving/check-model.js';
 import { Random } from './generator/random.js';
 import { randomRecipe } from './generator/recipe.js';
 import { spell } from './generator/spell.js';

@@ -1,9 +1,9 @@
 /** Masks recognised by their numbers: what becomes an attribute, and what stays a tensor because a small sample could mislead. */
 import assert from 'node:assert/strict';
-import { checkModel } from '../../bench/converter/check.js';
+import { checkModel } from '../../proving/check-model.js';
 import { convert, openModel, type Site } from '../../converter/index.js';
 import { Random } from './generator/random.js';
-import { BOOL, FLOAT, INT64, ModelBuilder } from './model-builder.js';
+import { BOOL, FLOAT, INT64, ModelBuilder } from '../../proving/model-builder.js';
 
 const random = new Random(9);
 const [H, D] = [2, 4];

@@ -7,8 +7,8 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { checkModel } from '../../bench/converter/check.js';
-import { openZoo, type ZooEntry } from '../../bench/converter/zoo.js';
+import { checkModel } from '../../proving/check-model.js';
+import { openZoo, type ZooEntry } from '../../proving/zoo.js';
 import { convert, inspect, openModel, REASONS } from '../../converter/index.js';
 
 const MODELS = fileURLToPath(new URL('./models', import.meta.url));

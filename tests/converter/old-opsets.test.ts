@@ -11,10 +11,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import * as web from 'onnxruntime-web';
-import { checkModel } from '../../bench/converter/check.js';
+import { checkModel } from '../../proving/check-model.js';
 import { convert, openModel } from '../../converter/index.js';
 import { Random } from './generator/random.js';
-import { BOOL, FLOAT, ModelBuilder } from './model-builder.js';
+import { BOOL, FLOAT, ModelBuilder } from '../../proving/model-builder.js';
 
 const run = promisify(execFile);
 // One thread: worker threads would keep the process alive.

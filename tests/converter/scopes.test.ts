@@ -1,11 +1,11 @@
 /** Attention inside If branches and model functions, and models that share weights between branches. */
 import assert from 'node:assert/strict';
 import proto from 'onnx-proto';
-import { checkModel } from '../../bench/converter/check.js';
+import { checkModel } from '../../proving/check-model.js';
 import type { Feeds } from '../../converter/data/tensor.js';
 import { convert, inspect, openModel } from '../../converter/index.js';
 import { Random } from './generator/random.js';
-import { BOOL, FLOAT, ModelBuilder } from './model-builder.js';
+import { BOOL, FLOAT, ModelBuilder } from '../../proving/model-builder.js';
 
 const random = new Random(5);
 const [B, H, N, D, P] = [2, 2, 5, 4, 3];

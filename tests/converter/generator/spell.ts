@@ -1,6 +1,14 @@
 /** Writes one attention layer in the spelling of a recipe, with inputs to run it on. */
 import type { Feeds, Sample } from '../../../converter/data/tensor.js';
-import { BOOL, FLOAT, FLOAT16, halfBits, INT64, ModelBuilder, type Dim } from '../model-builder.js';
+import {
+  BOOL,
+  FLOAT,
+  FLOAT16,
+  halfBits,
+  INT64,
+  ModelBuilder,
+  type Dim,
+} from '../../../proving/model-builder.js';
 import type { Random } from './random.js';
 import type { Recipe } from './recipe.js';
 

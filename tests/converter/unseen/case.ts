@@ -3,7 +3,7 @@ import type { Feeds, Sample } from '../../../converter/data/tensor.js';
 import type { ReasonCode } from '../../../converter/reasons.js';
 import { numberToFloat16 } from '../../../op/half.js';
 import { Random } from '../generator/random.js';
-import type { ModelBuilder } from '../model-builder.js';
+import type { ModelBuilder } from '../../../proving/model-builder.js';
 
 export interface UnseenCase {
   readonly title: string;

@@ -1,5 +1,5 @@
 /** Attention as exporters write it that the model zoo does not hold: tf2onnx and Keras, JAX, Paddle, ONNX Runtime's optimiser. */
-import { FLOAT, FLOAT16, INT32, INT64, type ModelBuilder } from '../model-builder.js';
+import { FLOAT, FLOAT16, INT32, INT64, type ModelBuilder } from '../../../proving/model-builder.js';
 import {
   B,
   booleans,

@@ -1,5 +1,5 @@
 /** What looks like attention and is none, is attention that cannot be kept, or hides it well. */
-import { BOOL, FLOAT, INT64, type ModelBuilder } from '../model-builder.js';
+import { BOOL, FLOAT, INT64, type ModelBuilder } from '../../../proving/model-builder.js';
 import { B, booleans, C, D, floats, H, int64s, M, N, padding, weights, type UnseenCase } from './case.js';
 
 const FOUR = ['batch', H, 'n', D] as const;

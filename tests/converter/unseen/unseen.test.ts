@@ -1,9 +1,9 @@
 /** Spellings that the model zoo does not hold: every one is replaced and keeps what it computes, or left for the right reason. */
 import assert from 'node:assert/strict';
-import { checkModel } from '../../../bench/converter/check.js';
+import { checkModel } from '../../../proving/check-model.js';
 import { convert, inspect, openModel } from '../../../converter/index.js';
 import { Random } from '../generator/random.js';
-import { ModelBuilder } from '../model-builder.js';
+import { ModelBuilder } from '../../../proving/model-builder.js';
 import type { UnseenCase } from './case.js';
 import { EXPORTERS } from './exporters.js';
 import { HARD } from './hard.js';

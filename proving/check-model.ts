@@ -1,7 +1,7 @@
 /** Converts one model and compares what original and converted model compute. */
 import * as ort from 'onnxruntime-node';
-import type { Feeds } from '../../converter/data/tensor.js';
-import { convert, openModel, type Mode } from '../../converter/index.js';
+import type { Feeds } from '../converter/data/tensor.js';
+import { convert, openModel, type Mode } from '../converter/index.js';
 
 export interface Outcome {
   readonly replaced: number;
@@ -48,7 +48,7 @@ export async function checkModel(
   try {
     const settings = { intraOpNumThreads: 1, logSeverityLevel: 4 } as const;
     // A model without the portable function runs on the kernel.
-    if (conversion.portableFormMissing !== null) await import('../../op/node/index.js');
+    if (conversion.portableFormMissing !== null) await import('../op/node/index.js');
     const original = await ort.InferenceSession.create(bytes, settings);
     const converted = await ort.InferenceSession.create(conversion.toBytes(), settings);
     let error = 0;

@@ -1,9 +1,9 @@
 /** The model zoo on disk: its index, its files, and inputs to run each with. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readNpz } from '../../converter/data/npz.js';
-import type { Feeds, Sample } from '../../converter/data/tensor.js';
-import type { Model } from '../../converter/index.js';
+import { readNpz } from '../converter/data/npz.js';
+import type { Feeds, Sample } from '../converter/data/tensor.js';
+import type { Model } from '../converter/index.js';
 
 export interface ZooEntry {
   readonly path: string;
