@@ -1,6 +1,7 @@
 // Times the kernel alone, for development: bench/cpu compares it with others.
 //
 //   sigmoid_attention_cpu_speed B Hq Hkv Nq Nk D [threads = 1] [type = 0] [layout = BHND | BNHD] [causal = 0]
+//                               [sets of tensors, taken in turn = 1]
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -39,7 +40,8 @@ double Seconds(clockid_t clock) {
 
 int main(int argc, char** argv) {
   if (argc < 7) {
-    std::puts("usage: sigmoid_attention_cpu_speed B Hq Hkv Nq Nk D [threads] [type] [layout] [causal]");
+    std::puts(
+        "usage: sigmoid_attention_cpu_speed B Hq Hkv Nq Nk D [threads] [type] [layout] [causal] [sets]");
     return EXIT_FAILURE;
   }
   const auto number = [&](int i, int64_t absent) { return i < argc ? std::atoll(argv[i]) : absent; };
@@ -77,19 +79,28 @@ int main(int argc, char** argv) {
     }
     return data;
   };
-  const Bytes q = tensor(p.query_heads, p.query_length), k = tensor(p.kv_heads, p.key_length),
-              v = tensor(p.kv_heads, p.key_length);
-  Bytes y(q.size());
-  p.q = q.data();
-  p.k = k.data();
-  p.v = v.data();
-  p.y = y.data();
+  struct Tensors {
+    Bytes q, k, v, y;
+  };
+  std::vector<Tensors> sets(static_cast<size_t>(number(11, 1)));
+  for (Tensors& t : sets) {
+    t = {tensor(p.query_heads, p.query_length),
+         tensor(p.kv_heads, p.key_length),
+         tensor(p.kv_heads, p.key_length),
+         {}};
+    t.y.resize(t.q.size());
+  }
   sigmoid_attention::test::Threads threads(static_cast<int>(number(7, 1)));
   const double flops =
       4.0 * static_cast<double>(p.batch * p.query_heads * p.query_length * p.key_length * p.head_size);
   std::vector<double> wall, cpu;
   const double begin = Seconds(CLOCK_MONOTONIC);
   while (wall.size() < 5 || (Seconds(CLOCK_MONOTONIC) - begin < 2 && wall.size() < 4000)) {
+    Tensors& t = sets[wall.size() % sets.size()];
+    p.q = t.q.data();
+    p.k = t.k.data();
+    p.v = t.v.data();
+    p.y = t.y.data();
     const double w = Seconds(CLOCK_MONOTONIC), c = Seconds(CLOCK_PROCESS_CPUTIME_ID);
     sigmoid_attention::cpu::Attention(p, threads);
     wall.push_back(Seconds(CLOCK_MONOTONIC) - w);

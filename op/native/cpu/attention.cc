@@ -20,6 +20,7 @@ constexpr int64_t kBytesPerKeyBlock = 128 << 10;  // K and V of a block: stays i
 constexpr int64_t kLeastKeysOfPart = 256;
 constexpr int64_t kRectangleOverhead = 8;    // setting up a rectangle costs about as much as this many rows
 constexpr int64_t kNarrowPanelOverhead = 4;  // in rows
+constexpr int64_t kMostPieces = 4;
 
 /// Memory of a thread, aligned to a cache line, kept from one call to the next.
 class Scratch {
@@ -50,20 +51,23 @@ class Scratch {
 };
 
 /// Runs body(i) for i in [0, count): whoever is free takes the next one.
-void ForEach(Parallel& parallel, int64_t count, const std::function<void(int64_t)>& body) {
+/// `body` also learns which one its thread will probably take next; `count` or more: none.
+void ForEach(Parallel& parallel, int64_t count, const std::function<void(int64_t, int64_t)>& body) {
   const int64_t threads = Min(count, parallel.threads());
   if (threads <= 1) {
-    for (int64_t i = 0; i < count; ++i) body(i);
+    for (int64_t i = 0; i < count; ++i) body(i, i + 1);
     return;
   }
-  std::atomic<int64_t> next{0};
+  std::atomic<int64_t> next{0}, active{0};
   std::atomic<bool> out_of_memory{false};
   parallel.For(threads, [&](int64_t) {
+    ++active;
     try {
-      for (int64_t i = next++; i < count; i = next++) body(i);
+      for (int64_t i = next++; i < count; i = next++) body(i, i + active);
     } catch (const std::bad_alloc&) {
       out_of_memory = true;
     }
+    --active;
   });
   if (out_of_memory) throw std::bad_alloc();
 }
@@ -91,7 +95,7 @@ void FillPresent(const SaProblem& p, int64_t dense_head, int64_t size, const voi
 
 void FillPresents(const SaProblem& p, Parallel& parallel) {
   if (!p.present_key && !p.present_value) return;
-  ForEach(parallel, p.batch * p.kv_heads, [&](int64_t i) {
+  ForEach(parallel, p.batch * p.kv_heads, [&](int64_t i, int64_t) {
     if (p.present_key && p.head_size > 0) {
       FillPresent(p, i, p.head_size, p.past_key, p.k, p.k_strides, p.present_key);
     }
@@ -108,6 +112,7 @@ struct Division {
   int64_t rows;   // per head
   int64_t row_blocks, rows_per_block;
   int64_t key_parts;
+  int64_t pieces;  // that each of the last `threads` row blocks is cut into, so that threads end together
   Blocking blocking;
 };
 
@@ -136,7 +141,6 @@ int64_t RowsPerBlock(int64_t heads, int64_t rows, int64_t most, const Kernels& k
 /// V rows are read once for every register tile of rows. Where vectors straddle cache lines, or all rows fall
 /// into the same cache sets, a copy pays from the third panel on.
 bool ValuesReadBadly(const SaProblem& p, const Kernels& kernels, const Division& d) {
-  constexpr int64_t kPageBytes = 4096;
   if (p.present_value || d.rows_per_block <= 2 * kernels.panel_rows) return false;
   const auto row_bytes = static_cast<uint64_t>(p.v_strides.row) * sizeof(float);
   const uint64_t vector_bytes = static_cast<uint64_t>(kernels.lanes) * sizeof(float);
@@ -163,6 +167,8 @@ Division Divide(const SaProblem& p, const Kernels& kernels, int64_t threads) {
   const int64_t rectangles = p.batch * d.heads * d.row_blocks;
   const int64_t wanted = threads == 1 ? 1 : CeilDiv(d.decode ? 4 * threads : threads, rectangles);
   d.key_parts = Max(1, Min(wanted, p.key_length / kLeastKeysOfPart));
+  const bool cuts = threads > 1 && rectangles > threads && !d.decode && d.key_parts == 1;
+  d.pieces = cuts ? Max(1, Min(kMostPieces, d.rows_per_block / kernels.panel_rows)) : 1;
 
   const int64_t key_bytes = (p.head_size + p.value_head_size) * 4;
   d.blocking.rows = d.rows_per_block;
@@ -209,7 +215,7 @@ class Parts {
 
   void Combine(Parallel& parallel) {
     if (d_.key_parts == 1) return;
-    ForEach(parallel, p_.batch * d_.heads, [&](int64_t i) {
+    ForEach(parallel, p_.batch * d_.heads, [&](int64_t i, int64_t) {
       for (int64_t row = 0; row < d_.rows; ++row) CombineRow(i / d_.heads, i % d_.heads, row);
     });
   }
@@ -256,9 +262,19 @@ void Attention(const SaProblem& problem, Parallel& parallel) {
   const int64_t floats = d.decode ? kernels.decode_scratch(p, d.rows) : kernels.block_scratch(p, d.blocking);
   const RectangleFunction run = (d.decode ? kernels.decode : kernels.block)[p.type];
 
-  ForEach(parallel, p.batch * d.heads * d.row_blocks * d.key_parts, [&](int64_t i) {
-    const int64_t part = i % d.key_parts;
-    i /= d.key_parts;
+  const int64_t blocks = p.batch * d.heads * d.row_blocks;
+  const int64_t cut_blocks = d.pieces == 1 ? 0 : Min(blocks, parallel.threads());
+  const int64_t whole = (blocks - cut_blocks) * d.key_parts;
+  const auto rectangle_at = [&](int64_t i) {
+    int64_t part = 0, piece = 0, pieces = 1;
+    if (i < whole) {
+      part = i % d.key_parts;
+      i /= d.key_parts;
+    } else {
+      pieces = d.pieces;
+      piece = (i - whole) % pieces;
+      i = blocks - cut_blocks + (i - whole) / pieces;
+    }
     // Under a causal mask the last rows have the most keys: they come first, small rectangles fill the gaps.
     const int64_t block = d.row_blocks - 1 - i % d.row_blocks;
     i /= d.row_blocks;
@@ -266,13 +282,24 @@ void Attention(const SaProblem& problem, Parallel& parallel) {
     rectangle.problem = &p;
     rectangle.batch = i / d.heads;
     rectangle.head = i % d.heads;
-    rectangle.row_begin = block * d.rows_per_block;
-    rectangle.row_end = Min(d.rows, rectangle.row_begin + d.rows_per_block);
+    const int64_t rows = RoundUp(CeilDiv(d.rows_per_block, pieces), pieces == 1 ? 1 : kernels.panel_rows);
+    rectangle.row_begin = Min(d.rows, block * d.rows_per_block + piece * rows);
+    rectangle.row_end = Min(Min(d.rows, (block + 1) * d.rows_per_block), rectangle.row_begin + rows);
     const KeyRange keys =
         d.key_parts == 1 ? KeyRange{0, p.key_length} : KeyPart(p, rectangle.batch, part, d.key_parts);
     rectangle.key_begin = keys.begin;
     rectangle.key_end = keys.end;
     parts.Attach(&rectangle, part);
+    return rectangle;
+  };
+  const int64_t count = whole + cut_blocks * d.pieces;
+  ForEach(parallel, count, [&](int64_t i, int64_t next_i) {
+    Rectangle rectangle = rectangle_at(i), next{};
+    if (rectangle.row_begin == rectangle.row_end) return;
+    if (next_i < count) {
+      next = rectangle_at(next_i);
+      if (next.row_begin < next.row_end) rectangle.next = &next;
+    }
     run(rectangle, d.blocking, Scratch::OfThisThread(floats));
   });
   parts.Combine(parallel);

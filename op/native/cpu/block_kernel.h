@@ -80,6 +80,8 @@ class BlockKernel {
     if (at_.partial) {
       y_ = at_.partial;
     } else if constexpr (std::is_same_v<T, float>) {
+      // Rows that all fall into the same cache sets are better gathered elsewhere.
+      if (p_.y_strides.row * static_cast<int64_t>(sizeof(float)) % kPageBytes == 0) return;
       y_ = OutputRow<T>(p_, at_.batch, at_.head, at_.row_begin);
       y_stride_ = p_.y_strides.row;
     }
@@ -95,7 +97,9 @@ class BlockKernel {
     const KeyRange seen = VisibleKeys(p_, at_.batch, at_.row_begin, at_.row_end);
     const int64_t end = Min(seen.end, at_.key_end);
     for (int64_t key = Max(seen.begin, at_.key_begin); key < end;) {
-      key += RunKeys(key, Min(blocking_.keys, end - key));
+      const int64_t count = Min(blocking_.keys, end - key);
+      PlanAhead(key + count, end, count);
+      key += RunKeys(key, count);
     }
     Finish();
   }
@@ -138,6 +142,41 @@ class BlockKernel {
     const int64_t padded = RoundUp(rows_, kPanelRows);
     std::memset(scratch_.sums, 0, static_cast<size_t>(padded) * sizeof(float));
     std::memset(scratch_.started, 0, static_cast<size_t>(padded / kPanelRows) * sizeof(float));
+  }
+
+  /// Reads ahead, during a block of `count` keys, the block from `key` on or the next rectangle's first.
+  void PlanAhead(int64_t key, int64_t end, int64_t count) {
+    ahead_.Clear();
+    if (key < end) {
+      PlanKeys(at_, kv_head_, key, Min(blocking_.keys, end - key));
+    } else if (at_.next) {
+      const Rectangle& next = *at_.next;
+      const int64_t kv_head = next.head / (p_.query_heads / p_.kv_heads);
+      const int64_t rows = next.row_end - next.row_begin;
+      const int64_t bytes = static_cast<int64_t>(sizeof(T));
+      ahead_.Plan(QueryRow<T>(p_, next.batch, next.head, next.row_begin), p_.q_strides.row * bytes,
+                  p_.head_size * bytes, rows, false);
+      const KeyRange seen = VisibleKeys(p_, next.batch, next.row_begin, next.row_end);
+      const int64_t first = Max(seen.begin, next.key_begin);
+      PlanKeys(next, kv_head, first, Min(blocking_.keys, Min(seen.end, next.key_end) - first));
+      if (!next.partial) {
+        ahead_.Plan(OutputRow<T>(p_, next.batch, next.head, next.row_begin), p_.y_strides.row * bytes,
+                    p_.value_head_size * bytes, rows, true);
+      }
+    }
+    const int64_t score_tiles = CeilDiv(count, Simd::kScoreKeys) * (kPanelRows / kGroupRows);
+    const int64_t value_tiles =
+        kPanelRows / Simd::kValueRows * (value_stride_ / Simd::kLanes / Simd::kValueVectors);
+    ahead_.Spread(CeilDiv(rows_, kPanelRows) * (score_tiles + value_tiles));
+  }
+
+  void PlanKeys(const Rectangle& rectangle, int64_t kv_head, int64_t key, int64_t count) {
+    if (count <= 0) return;
+    const int64_t bytes = static_cast<int64_t>(sizeof(T));
+    const RowSpan<T> k = KeyRows<T>(p_, rectangle.batch, kv_head, key);
+    const RowSpan<T> v = ValueRows<T>(p_, rectangle.batch, kv_head, key);
+    ahead_.Plan(k.first, k.stride * bytes, p_.head_size * bytes, Min(count, k.count), false);
+    ahead_.Plan(v.first, v.stride * bytes, p_.value_head_size * bytes, Min(count, v.count), false);
   }
 
   /// Adds the part of at most `count` keys from `key` on; returns how many were taken.
@@ -228,7 +267,8 @@ class BlockKernel {
       const KeyRange seen = edge ? Seen(block, panel.row + row, rows) : range;
       Values(scratch_.scores + seen.begin * panel.width + row, panel.width, rows,
              block.v + seen.begin * block.v_stride, block.v_stride, seen.end - seen.begin,
-             panel.y + row * y_stride_, y_stride_, value_stride_ / Simd::kLanes, *panel.started != 0);
+             panel.y + row * y_stride_, y_stride_, value_stride_ / Simd::kLanes, *panel.started != 0,
+             &ahead_);
     }
     *panel.started = 1;
     if (block.not_finite_count > 0) AddNotFinite(panel, block, range);
@@ -252,7 +292,7 @@ class BlockKernel {
     ClearKeys<kVectors>(scores, stride, {range.begin, seen.begin});
     ClearKeys<kVectors>(scores, stride, {seen.end, range.end});
     Scores<kVectors>(panel.q + group, stride, block.k + seen.begin * block.k_stride, block.k_stride,
-                     p_.head_size, seen.end - seen.begin, scores + seen.begin * stride, stride);
+                     p_.head_size, seen.end - seen.begin, scores + seen.begin * stride, stride, &ahead_);
     if (rewrites_scores_) RewriteScores<kVectors>(panel, group, block, seen);
     // Keys that every row of the group sees need no comparison.
     KeyRange common = seen;
@@ -313,20 +353,32 @@ class BlockKernel {
   void Weights(const Panel& panel, int64_t group, const KeyBlock& block, KeyRange keys, bool edge,
                bool mask_block) {
     if (keys.begin == keys.end) return;
-    if (mask_.present() && mask_.per_key()) {
-      edge ? WeightsOf<kVectors, true, true, false>(panel, group, block, keys)
-           : WeightsOf<kVectors, false, true, false>(panel, group, block, keys);
-    } else if (mask_block) {
-      edge ? WeightsOf<kVectors, true, false, true>(panel, group, block, keys)
-           : WeightsOf<kVectors, false, false, true>(panel, group, block, keys);
+    const bool key_mask = mask_.present() && mask_.per_key();
+    if (p_.normalize) {
+      WeightsFor<kVectors, true>(panel, group, block, keys, edge, key_mask, mask_block);
     } else {
-      edge ? WeightsOf<kVectors, true, false, false>(panel, group, block, keys)
-           : WeightsOf<kVectors, false, false, false>(panel, group, block, keys);
+      WeightsFor<kVectors, false>(panel, group, block, keys, edge, key_mask, mask_block);
     }
   }
 
-  /// Scores to weights in place: sigmoid, mask and, in an edge, each row's own range; sums them by row.
-  template <int kVectors, bool kEdge, bool kKeyMask, bool kBlockMask>
+  template <int kVectors, bool kSums>
+  void WeightsFor(const Panel& panel, int64_t group, const KeyBlock& block, KeyRange keys, bool edge,
+                  bool key_mask, bool mask_block) {
+    if (key_mask) {
+      edge ? WeightsOf<kVectors, kSums, true, true, false>(panel, group, block, keys)
+           : WeightsOf<kVectors, kSums, false, true, false>(panel, group, block, keys);
+    } else if (mask_block) {
+      edge ? WeightsOf<kVectors, kSums, true, false, true>(panel, group, block, keys)
+           : WeightsOf<kVectors, kSums, false, false, true>(panel, group, block, keys);
+    } else {
+      edge ? WeightsOf<kVectors, kSums, true, false, false>(panel, group, block, keys)
+           : WeightsOf<kVectors, kSums, false, false, false>(panel, group, block, keys);
+    }
+  }
+
+  /// Scores to weights in place: sigmoid, mask and, in an edge, each row's own range; `kSums`: adds them up
+  /// by row.
+  template <int kVectors, bool kSums, bool kEdge, bool kKeyMask, bool kBlockMask>
   void WeightsOf(const Panel& panel, int64_t group, const KeyBlock& block, KeyRange keys) {
     using V = Simd::V;
     const V infinity = Simd::Set1(kInfinity);
@@ -357,12 +409,12 @@ class BlockKernel {
           weight = Simd::ZeroUnless(Simd::And(Simd::LessEqual(begin[v], at), Simd::Less(at, end[v])), weight);
         }
         Simd::Store(score, weight);
-        sum[v] = Simd::Add(sum[v], weight);
+        if constexpr (kSums) sum[v] = Simd::Add(sum[v], weight);
       }
       scores += panel.width;
       addends += kKeyMask ? 1 : panel.width;
     }
-    if (!p_.normalize) return;
+    if constexpr (!kSums) return;
     for (int v = 0; v < kVectors; ++v) {
       float* total = panel.sums + group + v * Simd::kLanes;
       Simd::Store(total, Simd::Add(Simd::Load(total), sum[v]));
@@ -443,6 +495,7 @@ class BlockKernel {
   const float slope_, bias_, folded_bias_;
   const bool rewrites_scores_;
   const SigmoidOf sigmoid_;
+  ReadAhead ahead_;
 };
 
 template <class T>

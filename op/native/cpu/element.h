@@ -10,6 +10,8 @@
 namespace sigmoid_attention::cpu {
 namespace {
 
+constexpr int64_t kPageBytes = 4096;  // addresses a multiple of it apart share their L1 cache set
+
 struct Half {
   uint16_t bits;
 };

@@ -23,6 +23,9 @@ struct Rectangle {
   /// dense [rows, Dv], and the rows' sums of W to `partial_sums`.
   float* partial;
   float* partial_sums;
+
+  /// What this thread will probably do next, or null: worth fetching into its caches.
+  const Rectangle* next;
 };
 
 /// How the block kernel walks through a rectangle.

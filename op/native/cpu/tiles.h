@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "op/native/cpu/read_ahead.h"
+
 namespace sigmoid_attention::cpu {
 namespace {
 
@@ -80,9 +82,10 @@ constexpr ValueFunction ValueTileFor(int64_t rows, std::integer_sequence<int, kR
 /// s[key][row] for any number of keys and `kVectors` vectors of rows.
 template <int kVectors>
 void Scores(const float* q, int64_t q_stride, const float* k, int64_t k_stride, int64_t head_size,
-            int64_t keys, float* s, int64_t s_stride) {
+            int64_t keys, float* s, int64_t s_stride, ReadAhead* ahead) {
   int64_t key = 0;
   for (; key + Simd::kScoreKeys <= keys; key += Simd::kScoreKeys) {
+    ahead->Step();
     ScoreTile<Simd::kScoreKeys, kVectors>(q, q_stride, k + key * k_stride, k_stride, head_size,
                                           s + key * s_stride, s_stride);
   }
@@ -94,11 +97,12 @@ void Scores(const float* q, int64_t q_stride, const float* k, int64_t k_stride, 
 
 /// y[row][d] = W V, or y += W V, for up to kValueRows rows and all `vectors` vectors of d.
 inline void Values(const float* w, int64_t w_stride, int64_t rows, const float* v, int64_t v_stride,
-                   int64_t keys, float* y, int64_t y_stride, int64_t vectors, bool adds) {
+                   int64_t keys, float* y, int64_t y_stride, int64_t vectors, bool adds, ReadAhead* ahead) {
   constexpr auto kAnyRows = std::make_integer_sequence<int, Simd::kValueRows>();
   const ValueFunction wide = ValueTileFor<Simd::kValueVectors>(rows, kAnyRows);
   int64_t c = 0;
   for (; c + Simd::kValueVectors <= vectors; c += Simd::kValueVectors) {
+    ahead->Step();
     wide(w, w_stride, v + c * Simd::kLanes, v_stride, keys, y + c * Simd::kLanes, y_stride, adds);
   }
   for (; c < vectors; ++c) {
