@@ -22,7 +22,15 @@ export interface ZooEntry {
 export interface Zoo {
   readonly entries: readonly ZooEntry[];
   bytes(entry: ZooEntry): Uint8Array;
+  /** Recorded inputs, else made up ones. Where ONNX Runtime does not take the recorded batch they are cut to its first entry. */
   feeds(entry: ZooEntry, model: Model): Feeds[];
+  /** Recorded inputs and what the model's author computed for them; none where nothing was recorded. */
+  recordings(entry: ZooEntry, model: Model): Recording[];
+}
+
+export interface Recording {
+  readonly inputs: Feeds;
+  readonly outputs: Feeds;
 }
 
 /** @param folder holds index.json (or its parent's `zoo` does) and the groups. */
@@ -32,26 +40,42 @@ export function openZoo(folder: string, indexPath = join(folder, 'index.json')):
     entries: entries.filter((entry) => existsSync(join(folder, entry.path))),
     bytes: (entry) => readFileSync(join(folder, entry.path)),
     feeds: (entry, model) => {
-      const recorded = entry.npz === null ? [] : recordedFeeds(join(folder, entry.npz), model);
-      return recorded.length > 0 ? recorded : [generatedFeeds(model)];
+      const recorded = recordingsOf(folder, entry, model).map(({ inputs }) => inputs);
+      if (recorded.length === 0) return [generatedFeeds(model)];
+      return entry.ort_runs ? recorded : recorded.map((feeds) => firstOfBatch(feeds, model));
     },
+    recordings: (entry, model) => recordingsOf(folder, entry, model),
   };
 }
 
-function recordedFeeds(file: string, model: Model): Feeds[] {
-  const arrays = readNpz(readFileSync(file), file);
-  const out: Feeds[] = [];
-  for (const run of ['case0', 'case1']) {
-    const feeds: Record<string, Sample> = {};
-    for (const [name, array] of Object.entries(arrays)) {
-      if (name.startsWith(`${run}.in.`)) feeds[name.slice(run.length + 4)] = array;
-    }
-    if (Object.keys(feeds).length > 0) out.push(feeds);
-  }
+function recordingsOf(folder: string, entry: ZooEntry, model: Model): Recording[] {
+  if (entry.npz === null) return [];
+  const file = join(folder, entry.npz);
+  const arrays = Object.entries(readNpz(readFileSync(file), file));
+  const part = (prefix: string): Feeds =>
+    Object.fromEntries(
+      arrays.flatMap(([name, array]) =>
+        name.startsWith(prefix) ? [[name.slice(prefix.length), array]] : [],
+      ),
+    );
   const names = model.graph.inputs
     .filter(({ name }) => !model.graph.initializers.has(name))
     .map(({ name }) => name);
-  return out.filter((feeds) => names.every((name) => feeds[name] !== undefined));
+  return ['case0', 'case1']
+    .map((run) => ({ inputs: part(`${run}.in.`), outputs: part(`${run}.out.`) }))
+    .filter(({ inputs }) => names.length > 0 && names.every((name) => inputs[name] !== undefined));
+}
+
+/** Inputs whose first axis is open, cut to one entry of it. */
+function firstOfBatch(feeds: Feeds, model: Model): Feeds {
+  const cut = (name: string, sample: Sample): Sample => {
+    const declared = model.graph.inputs.find((input) => input.name === name)?.dims;
+    if (declared == null || typeof declared[0] === 'number' || sample.dims.length === 0) return sample;
+    const dims = [1, ...sample.dims.slice(1)];
+    const count = dims.reduce((product, dim) => product * dim, 1);
+    return { ...sample, dims, data: sample.data.slice(0, count) };
+  };
+  return Object.fromEntries(Object.entries(feeds).map(([name, sample]) => [name, cut(name, sample)]));
 }
 
 /** A small, fixed random generator (a linear congruence), so that runs repeat. */
