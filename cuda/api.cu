@@ -81,11 +81,10 @@ bool is_general(const SaProblem& p) {
   return p.alibi_slopes != nullptr || p.softcap > 0.0f || p.mask_type != SA_MASK_NONE || p.normalize != 0;
 }
 
-// Whether launch_repair may be needed: a key may take no part in some row, whose NaN or Inf must not spread,
-// or float16 weights may be too small or too large to be normalised.
+// Whether launch_repair may be needed: a key may take no part in some row, whose NaN or Inf must not spread.
 bool may_need_repair(const SaProblem& p) {
-  return (p.normalize && p.type == SA_FLOAT16) || p.is_causal || p.left_window_size >= 0 ||
-         p.right_window_size >= 0 || p.nonpad_kv_seqlen != nullptr || p.mask_type != SA_MASK_NONE;
+  return p.is_causal || p.left_window_size >= 0 || p.right_window_size >= 0 ||
+         p.nonpad_kv_seqlen != nullptr || p.mask_type != SA_MASK_NONE;
 }
 
 Activation activation_for(const SaProblem& p, SaCudaMode mode) {
@@ -120,16 +119,16 @@ struct Plan {
   }
 };
 
-// The tensor-core kernels round weights to T before they are divided by their sum. float16 cannot hold those
-// of a bias far below the scores (exp(-40) for a softmax kept faithfully), so such calls keep float32
-// weights.
-bool weights_fit(const SaProblem& p) {
+// Under normalize weights are rounded to T before they are divided by their sum. float16 cannot hold those of
+// a bias far below the scores (exp(-40) for a softmax kept faithfully); the mma.sync kernel gives each row a
+// factor, the Hopper kernel does not.
+bool hopper_weights_fit(const SaProblem& p) {
   return p.type == SA_BFLOAT16 || !p.normalize;
 }
 
 bool tensor_cores_can_run(const SaProblem& p) {
-  return p.type != SA_FLOAT && weights_fit(p) && std::max(p.head_size, p.value_head_size) <= 256 &&
-         p.key_length < (1 << 30) && p.query_length < (1 << 30) && p.query_heads < 65536 && p.batch < 65536;
+  return p.type != SA_FLOAT && std::max(p.head_size, p.value_head_size) <= 256 && p.key_length < (1 << 30) &&
+         p.query_length < (1 << 30) && p.query_heads < 65536 && p.batch < 65536;
 }
 
 const char* name_of(SaCudaKernel kernel) {
@@ -143,7 +142,7 @@ SaCudaStatus make_plan(const SaProblem& p, const SaCudaOptions& options, Plan* p
   const bool empty = p.batch == 0 || p.query_heads == 0 || p.query_length == 0 || p.key_length == 0 ||
                      p.head_size == 0 || p.value_head_size == 0;
   const bool tensor = !empty && tensor_cores_can_run(p);
-  const bool hopper = tensor && plan->device.major == 9 && writable(p);
+  const bool hopper = tensor && plan->device.major == 9 && writable(p) && hopper_weights_fit(p);
   const bool decode = !empty && decode_can_run(p);
   const int64_t rows = p.kv_heads > 0 ? p.query_length * (p.query_heads / p.kv_heads) : 0;
   const bool few_rows = p.query_length <= 16 && rows <= 32;
@@ -291,7 +290,8 @@ SaCudaStatus sa_cuda_run(const SaProblem* problem, const SaCudaOptions* options,
   auto* scratch = static_cast<unsigned char*>(workspace);
   switch (plan.kernel) {
     case SA_CUDA_DECODE:
-      error = sa::launch_decode(p, reinterpret_cast<float*>(scratch + plan.partial), plan.splits, stream);
+      error = sa::launch_decode(p, reinterpret_cast<float*>(scratch + plan.partial), plan.splits,
+                                plan.device.major >= 9, stream);
       break;
     case SA_CUDA_HOPPER:
     case SA_CUDA_MMA:

@@ -1,20 +1,23 @@
 // Decoding: few query rows against many keys, where reading keys and values once is all that takes time.
 //
-// The keys of one (batch, kv head) are split over blocks. A few neighbouring lanes share a key: each reads 16
-// bytes of it, they add up the dot products with all rows of the block, and the same lanes then add weight
-// times value. Without a maximum to agree on, a row's result is the plain sum of its partial sums; a second
-// small kernel adds those up.
+// The keys of one (batch, kv head) are split over blocks, which take steps of keys in turn. A few
+// neighbouring lanes share a key: each reads 16 bytes of it and of its value, a step ahead of their use. The
+// lanes add up the dot products with all rows of the block, and then each adds weight times value. Without a
+// maximum to agree on, a row's result is the plain sum of its partial sums; a second small kernel adds those
+// up, and is already waiting when the first one ends.
 #include <algorithm>
 
 #include "cuda/activation.cuh"
 #include "cuda/kernels.h"
 #include "cuda/meaning.cuh"
+#include "cuda/mma/weights.cuh"
 
 namespace sa {
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
-constexpr int kKeysInFlight = 4;  // of one group of lanes
+constexpr int kBlocksPerMultiprocessor = 4;
+constexpr int kLeastKeys = 64;  // that are worth a block
 
 template <class T>
 struct Vector {
@@ -35,103 +38,163 @@ struct Vector {
   }
 };
 
-// Logit in units of 1 -> weight. float32 to the last bits, half types to 1e-6.
+// Logit -> weight. float32 to the last bits, half types to 1e-6.
 template <class T>
 __device__ __forceinline__ float decode_weight(float logit) {
   if constexpr (sizeof(T) == 4) {
     const float e = expf(-fabsf(logit));
     return (logit >= 0.0f ? 1.0f : e) / (1.0f + e);
   } else {
-    const float e = fast_exp2(-fabsf(logit) * kLog2E);
-    return __fdividef(logit >= 0.0f ? 1.0f : e, 1.0f + e);
+    return fast_reciprocal(1.0f + fast_exp2(logit * -kLog2E));
   }
 }
 
+// From compute capability 9.0 on a kernel may be launched while the one before runs, and waits for its end.
+__device__ __forceinline__ void allow_next_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void wait_for_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 struct DecodeArguments {
-  SaProblem problem;
+  int splits, group, rows, row_groups;  // row_groups: blocks for the rows of one kv head
+  int row_stride, head_rows;            // of partial: rows in all, rows of a query head
+  bool general, early_launch;           // general: ALiBi, softcap or attn_mask
   float* partial;  // [splits, B * Hq * Nq, Dv + 1], the last column the sum of weights; null with one split
-  int splits, keys_per_split;
+  SaProblem problem;
 };
 
 // Query rows of one kv head are numbered row = i * group + (head within the group).
 template <class T, int kLanes, int kRows>
 __global__ void __launch_bounds__(kThreads) decode_kernel(const __grid_constant__ DecodeArguments args) {
   constexpr int kSize = Vector<T>::kSize, kKeysAtOnce = 32 / kLanes;
+  constexpr int kSlots = kWarps * kKeysAtOnce;
+  constexpr int kKeys = kRows <= 2 ? 4 : 2;  // of one group of lanes in one step
+  allow_next_kernel();
   const SaProblem& p = args.problem;
   const int lane = threadIdx.x % kLanes, column = lane * kSize;
   const int key_slot = threadIdx.x / kLanes;  // which of the block's concurrent keys
-  constexpr int kSlots = kWarps * kKeysAtOnce;
-  const int b = blockIdx.z / static_cast<int>(p.kv_heads),
-            kv_head = blockIdx.z % static_cast<int>(p.kv_heads);
-  const int group = static_cast<int>(p.query_heads / p.kv_heads),
-            total_rows = group * static_cast<int>(p.query_length);
-  const int first_row = blockIdx.y * kRows;
+  const int b = blockIdx.z, kv_head = blockIdx.y / args.row_groups;
+  const int group = args.group, first_row = (blockIdx.y - kv_head * args.row_groups) * kRows;
   const int valid = valid_keys(p, b), offset = position_offset(p, b);
   const int head_size = static_cast<int>(p.head_size), value_size = static_cast<int>(p.value_head_size);
 
-  float q[kRows][kSize], out[kRows][kSize] = {}, sum[kRows] = {};
-  HeadTerms head[kRows];
   KeyRange range[kRows];
   int position[kRows], query_head[kRows], query[kRows];
   int lo = valid, hi = 0;
 #pragma unroll
   for (int r = 0; r < kRows; r++) {
-    const int row = min(first_row + r, total_rows - 1);
+    const int row = min(first_row + r, args.rows - 1);
     query[r] = row / group;
     query_head[r] = kv_head * group + row % group;
     position[r] = query[r] + offset;
     range[r] = key_range(p, valid, position[r]);
-    head[r] = head_terms(p, b, query_head[r], valid);
-    head[r].bias += row_bias(p, range[r]);
     lo = min(lo, range[r].lo);
     hi = max(hi, range[r].hi);
+  }
+
+  // The blocks take steps in turn, so that together they read memory in order.
+  const int all_steps = hi > lo ? (hi - lo + kSlots * kKeys - 1) / (kSlots * kKeys) : 0;
+  const int steps = (all_steps - static_cast<int>(blockIdx.x) + args.splits - 1) / args.splits;
+  const auto key_of = [&](int step, int u) {
+    return lo + ((static_cast<int>(blockIdx.x) + step * args.splits) * kKeys + u) * kSlots + key_slot;
+  };
+  const KeyRows<T> keys = key_rows<T>(p, b, kv_head), values = value_rows<T>(p, b, kv_head);
+  uint4 next_key[kKeys] = {}, next_value[kKeys] = {};
+  const auto load_step = [&](int step) {
+    if (step >= steps) return;
+#pragma unroll
+    for (int u = 0; u < kKeys; u++) {
+      const int j = key_of(step, u);
+      if (j < hi && column < head_size)
+        next_key[u] = __ldcs(reinterpret_cast<const uint4*>(keys.row(j) + column));
+    }
+#pragma unroll
+    for (int u = 0; u < kKeys; u++) {
+      const int j = key_of(step, u);
+      if (j < hi && column < value_size)
+        next_value[u] = __ldcs(reinterpret_cast<const uint4*>(values.row(j) + column));
+    }
+  };
+  load_step(0);
+
+  float q[kRows][kSize], out[kRows][kSize] = {}, sum[kRows] = {};
+  HeadTerms head[kRows];
+#pragma unroll
+  for (int r = 0; r < kRows; r++) {
     uint4 bits = {};
     if (column < head_size)
       bits = *reinterpret_cast<const uint4*>(slice<T>(p.q, p.q_strides, b, query_head[r]) +
                                              query[r] * p.q_strides.row + column);
+    head[r] = head_terms(p, b, query_head[r], valid);
+    head[r].bias += row_bias(p, range[r]);
     Vector<T>::unpack_to(bits, q[r]);
   }
-  lo = max(lo, static_cast<int>(blockIdx.x) * args.keys_per_split);
-  hi = min(hi, static_cast<int>(blockIdx.x + 1) * args.keys_per_split);
 
-  const KeyRows<T> keys = key_rows<T>(p, b, kv_head), values = value_rows<T>(p, b, kv_head);
-  for (int base = lo; base < hi; base += kSlots * kKeysInFlight) {
-    uint4 k[kKeysInFlight] = {}, v[kKeysInFlight] = {};
+  for (int step = 0; step < steps; step++) {
+    uint4 key[kKeys], value[kKeys];
 #pragma unroll
-    for (int u = 0; u < kKeysInFlight; u++) {
-      const int j = base + u * kSlots + key_slot;
-      if (j < hi && column < head_size) k[u] = __ldcs(reinterpret_cast<const uint4*>(keys.row(j) + column));
+    for (int u = 0; u < kKeys; u++) {
+      key[u] = next_key[u];
+      value[u] = next_value[u];
     }
+    load_step(step + 1);
+    float score[kKeys][kRows];
 #pragma unroll
-    for (int u = 0; u < kKeysInFlight; u++) {
-      const int j = base + u * kSlots + key_slot;
-      if (j < hi && column < value_size)
-        v[u] = __ldcs(reinterpret_cast<const uint4*>(values.row(j) + column));
-    }
-#pragma unroll
-    for (int u = 0; u < kKeysInFlight; u++) {
-      const int j = base + u * kSlots + key_slot;
-      float x[kSize], y[kSize];
-      Vector<T>::unpack_to(k[u], x);
-      Vector<T>::unpack_to(v[u], y);
+    for (int u = 0; u < kKeys; u++) {
+      float x[kSize];
+      Vector<T>::unpack_to(key[u], x);
 #pragma unroll
       for (int r = 0; r < kRows; r++) {
-        float score = 0.0f;
+        float even = 0.0f, odd = 0.0f;
 #pragma unroll
-        for (int e = 0; e < kSize; e++) score = fmaf(q[r][e], x[e], score);
-#pragma unroll
-        for (int step = kLanes / 2; step > 0; step /= 2) score += __shfl_xor_sync(~0u, score, step);
-        float weight = 0.0f;
-        if (j >= range[r].lo && j < min(range[r].hi, hi)) {
-          float logit = head[r].scale * score;
-          if (p.softcap > 0.0f) logit = p.softcap * tanhf(logit / p.softcap);
-          logit += head[r].bias - head[r].slope * fabsf(static_cast<float>(position[r] - j));
-          float addend = 0.0f;
-          if (p.mask_type != SA_MASK_NONE)
-            addend = mask_addend<T>(p, b * p.mask_strides[0] + query_head[r] * p.mask_strides[1] +
-                                           query[r] * p.mask_strides[2] + j * p.mask_strides[3]);
-          if (addend != -INFINITY) weight = decode_weight<T>(logit + addend);
+        for (int e = 0; e < kSize; e += 2) {
+          even = fmaf(q[r][e], x[e], even);
+          odd = fmaf(q[r][e + 1], x[e + 1], odd);
         }
+        score[u][r] = even + odd;
+      }
+    }
+#pragma unroll
+    for (int bit = kLanes / 2; bit > 0; bit /= 2)
+#pragma unroll
+      for (int i = 0; i < kKeys * kRows; i++)
+        score[i / kRows][i % kRows] += __shfl_xor_sync(~0u, score[i / kRows][i % kRows], bit);
+    if (args.general) {
+#pragma unroll
+      for (int i = 0; i < kKeys * kRows; i++) {
+        const int u = i / kRows, r = i % kRows, j = min(key_of(step, u), hi - 1);
+        float logit = head[r].scale * score[u][r];
+        if (p.softcap > 0.0f) logit = p.softcap * tanhf(logit / p.softcap);
+        logit += head[r].bias - head[r].slope * fabsf(static_cast<float>(position[r] - j));
+        const float addend =
+            p.mask_type == SA_MASK_NONE
+                ? 0.0f
+                : mask_addend<T>(p, b * p.mask_strides[0] + query_head[r] * p.mask_strides[1] +
+                                        query[r] * p.mask_strides[2] + j * p.mask_strides[3]);
+        score[u][r] = addend == -INFINITY ? addend : logit + addend;
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kKeys * kRows; i++) {
+        const int u = i / kRows, r = i % kRows;
+        score[u][r] = fmaf(score[u][r], head[r].scale, head[r].bias);
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < kKeys; u++) {
+      const int j = key_of(step, u);
+      float y[kSize];
+      Vector<T>::unpack_to(value[u], y);
+#pragma unroll
+      for (int r = 0; r < kRows; r++) {
+        const bool inside = j >= range[r].lo && j < range[r].hi;
+        const float weight = inside ? decode_weight<T>(score[u][r]) : 0.0f;
         sum[r] += weight;
         // A value that takes no part may be NaN or Inf.
         if (weight != 0.0f) {
@@ -159,24 +222,27 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const __grid_constant_
     }
   }
   __syncthreads();
-  for (int index = threadIdx.x; index < kRows * (value_size + 1); index += kThreads) {
-    const int r = index / (value_size + 1), c = index % (value_size + 1);
-    if (first_row + r >= total_rows) break;
-    const int at = c < value_size ? c : kLanes * kSize;
-    float total = 0.0f, weights = 0.0f;
-    for (int warp = 0; warp < kWarps; warp++) {
-      total += shared[warp][r][at];
-      weights += shared[warp][r][kLanes * kSize];
-    }
-    const int i = (first_row + r) / group, h = kv_head * group + (first_row + r) % group;
-    if (args.partial != nullptr) {
-      const int64_t row = (static_cast<int64_t>(b) * p.query_heads + h) * p.query_length + i;
-      const int64_t rows = p.batch * p.query_heads * p.query_length;
-      args.partial[(blockIdx.x * rows + row) * (value_size + 1) + c] = total;
-    } else if (c < value_size) {
-      float factor = p.head_gain ? p.head_gain[h] : 1.0f;
-      if (p.normalize) factor = weights == 0.0f ? 0.0f : factor / weights;
-      slice<T>(p.y, p.y_strides, b, h)[i * p.y_strides.row + c] = from_float<T>(total * factor);
+#pragma unroll
+  for (int r = 0; r < kRows; r++) {
+    if (first_row + r >= args.rows) break;
+    for (int c = threadIdx.x; c <= value_size; c += kThreads) {
+      const int at = c < value_size ? c : kLanes * kSize;
+      float total = 0.0f, weights = 0.0f;
+#pragma unroll
+      for (int warp = 0; warp < kWarps; warp++) {
+        total += shared[warp][r][at];
+        weights += shared[warp][r][kLanes * kSize];
+      }
+      const int h = query_head[r];
+      if (args.partial != nullptr) {
+        const int row = (b * static_cast<int>(p.query_heads) + h) * args.head_rows + query[r];
+        args.partial[(static_cast<int64_t>(blockIdx.x) * args.row_stride + row) * (value_size + 1) + c] =
+            total;
+      } else if (c < value_size) {
+        float factor = p.head_gain ? p.head_gain[h] : 1.0f;
+        if (p.normalize) factor = weights == 0.0f ? 0.0f : factor / weights;
+        slice<T>(p.y, p.y_strides, b, h)[query[r] * p.y_strides.row + c] = from_float<T>(total * factor);
+      }
     }
   }
 }
@@ -189,15 +255,16 @@ template <class T>
 __global__ void __launch_bounds__(kCombineColumns* kCombineGroups)
     combine_kernel(const __grid_constant__ DecodeArguments args) {
   const SaProblem& p = args.problem;
-  const int64_t row = blockIdx.x, rows = p.batch * p.query_heads * p.query_length;
+  const int row = blockIdx.x, rows = args.row_stride, head = row / args.head_rows,
+            i = row - head * args.head_rows;
+  const int b = head / static_cast<int>(p.query_heads), h = head - b * static_cast<int>(p.query_heads);
   const int width = static_cast<int>(p.value_head_size) + 1;
-  const int64_t i = row % p.query_length, h = row / p.query_length % p.query_heads;
-  const int64_t b = row / p.query_length / p.query_heads;
   const int column = blockIdx.y * kCombineColumns + threadIdx.x;
+  wait_for_previous_kernel();
   float total = 0.0f, weights = 0.0f;
 #pragma unroll 8
   for (int s = threadIdx.y; s < args.splits; s += kCombineGroups) {
-    const float* partial = args.partial + (s * rows + row) * width;
+    const float* partial = args.partial + (static_cast<int64_t>(s) * rows + row) * width;
     total += partial[min(column, width - 1)];
     if (p.normalize) weights += partial[width - 1];
   }
@@ -226,15 +293,23 @@ int rows_of_block(const SaProblem& p) {
 template <class T, int kLanes, int kRows>
 cudaError_t launch(const DecodeArguments& args, cudaStream_t stream) {
   const SaProblem& p = args.problem;
-  const dim3 grid(args.splits, (row_count(p) + kRows - 1) / kRows,
-                  static_cast<unsigned>(p.batch * p.kv_heads));
+  const dim3 grid(args.splits, static_cast<unsigned>(args.row_groups * p.kv_heads),
+                  static_cast<unsigned>(p.batch));
   decode_kernel<T, kLanes, kRows><<<grid, kThreads, 0, stream>>>(args);
-  if (args.partial != nullptr)
-    combine_kernel<T>
-        <<<dim3(static_cast<unsigned>(p.batch * p.query_heads * p.query_length),
-                static_cast<unsigned>((p.value_head_size + kCombineColumns - 1) / kCombineColumns)),
-           dim3(kCombineColumns, kCombineGroups), 0, stream>>>(args);
-  return cudaGetLastError();
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess || args.partial == nullptr) return error;
+
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(p.batch * p.query_heads * p.query_length),
+                        static_cast<unsigned>((p.value_head_size + kCombineColumns - 1) / kCombineColumns));
+  config.blockDim = dim3(kCombineColumns, kCombineGroups);
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = args.early_launch ? 1 : 0;
+  return cudaLaunchKernelEx(&config, combine_kernel<T>, args);
 }
 
 template <class T, int kLanes>
@@ -271,15 +346,16 @@ bool decode_can_run(const SaProblem& p) {
          rows_aligned(p.k, p.k_strides, p.head_size, unit) &&
          rows_aligned(p.v, p.v_strides, p.value_head_size, unit) &&
          reinterpret_cast<uintptr_t>(p.past_key) % 16 == 0 &&
-         reinterpret_cast<uintptr_t>(p.past_value) % 16 == 0 && p.batch * p.kv_heads < 65536 &&
-         row_count(p) < 65536 * 4;
+         reinterpret_cast<uintptr_t>(p.past_value) % 16 == 0 && p.batch < 65536 &&
+         p.query_heads * p.query_length < 65536 &&
+         p.batch * p.query_heads * p.query_length < (int64_t{1} << 31);
 }
 
 int decode_splits(const SaProblem& p, int multiprocessors) {
   const int rows = rows_of_block(p);
   const int64_t blocks = p.batch * p.kv_heads * ((row_count(p) + rows - 1) / rows);
-  // Four blocks a multiprocessor hide the latency of memory; 128 keys are worth a block.
-  const int64_t wanted = multiprocessors * 4 / blocks, most = (p.key_length + 127) / 128;
+  const int64_t wanted = multiprocessors * kBlocksPerMultiprocessor / blocks,
+                most = (p.key_length + kLeastKeys - 1) / kLeastKeys;
   return static_cast<int>(std::clamp<int64_t>(std::min(wanted, most), 1, 512));
 }
 
@@ -287,9 +363,19 @@ int64_t decode_workspace(const SaProblem& p, int splits) {
   return splits == 1 ? 0 : splits * p.batch * p.query_heads * p.query_length * (p.value_head_size + 1) * 4;
 }
 
-cudaError_t launch_decode(const SaProblem& p, float* partial, int splits, cudaStream_t stream) {
-  DecodeArguments args = {p, splits == 1 ? nullptr : partial, splits, 0};
-  args.keys_per_split = static_cast<int>((p.key_length + splits - 1) / splits);
+cudaError_t launch_decode(const SaProblem& p, float* partial, int splits, bool early_launch,
+                          cudaStream_t stream) {
+  DecodeArguments args;
+  args.problem = p;
+  args.partial = splits == 1 ? nullptr : partial;
+  args.splits = splits;
+  args.group = static_cast<int>(p.query_heads / p.kv_heads);
+  args.rows = row_count(p);
+  args.row_groups = (args.rows + rows_of_block(p) - 1) / rows_of_block(p);
+  args.head_rows = static_cast<int>(p.query_length);
+  args.row_stride = static_cast<int>(p.batch * p.query_heads * p.query_length);
+  args.general = p.softcap > 0.0f || p.mask_type != SA_MASK_NONE || p.alibi_slopes != nullptr;
+  args.early_launch = early_launch;
   switch (p.type) {
     case SA_FLOAT:
       return launch_lanes<float>(args, stream);

@@ -32,7 +32,9 @@ cudaError_t launch_gather_queries(const SaProblem& problem, void* to, int64_t wi
 bool decode_can_run(const SaProblem& problem);
 int decode_splits(const SaProblem& problem, int multiprocessors);
 int64_t decode_workspace(const SaProblem& problem, int splits);  // bytes
-cudaError_t launch_decode(const SaProblem& problem, float* partial, int splits, cudaStream_t stream);
+// early_launch: the device has compute capability 9.0 or higher.
+cudaError_t launch_decode(const SaProblem& problem, float* partial, int splits, bool early_launch,
+                          cudaStream_t stream);
 
 // --- hopper/ and mma/: tensor cores, half types ---
 // How the activation is computed (activation.cuh), and whether ALiBi, softcap, attn_mask or normalize are in

@@ -153,15 +153,26 @@ template <class T>
 __global__ void __launch_bounds__(kKeys)
     repair_kernel(const __grid_constant__ SaProblem p, const unsigned char* flags, int64_t tiles) {
   __shared__ Shared shared;
+  __shared__ bool flagged[kKeys];
   const int tiles_of_head = static_cast<int>((p.query_length + kFlagRows - 1) / kFlagRows);
-  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    if (!flags[tile]) continue;
-    const int head = static_cast<int>(tile / tiles_of_head),
-              first = static_cast<int>(tile % tiles_of_head) * kFlagRows;
-    for (int row = first; row < min(first + kFlagRows, static_cast<int>(p.query_length)); row += kRows)
-      for (int column = 0; column < p.value_head_size; column += kColumns)
-        attend_rows<T>(p, shared, head / static_cast<int>(p.query_heads),
-                       head % static_cast<int>(p.query_heads), row, column);
+  // Flags are seldom set: each thread looks at one, all at once.
+  for (int64_t first = blockIdx.x; first < tiles; first += static_cast<int64_t>(gridDim.x) * kKeys) {
+    const int64_t own = first + static_cast<int64_t>(threadIdx.x) * gridDim.x;
+    const bool set = own < tiles && flags[own];
+    flagged[threadIdx.x] = set;
+    if (!__syncthreads_or(set)) continue;
+    for (int i = 0; i < kKeys; i++) {
+      if (!flagged[i]) continue;
+      const int64_t tile = first + static_cast<int64_t>(i) * gridDim.x;
+      const int head = static_cast<int>(tile / tiles_of_head),
+                first_row = static_cast<int>(tile % tiles_of_head) * kFlagRows;
+      for (int row = first_row; row < min(first_row + kFlagRows, static_cast<int>(p.query_length));
+           row += kRows)
+        for (int column = 0; column < p.value_head_size; column += kColumns)
+          attend_rows<T>(p, shared, head / static_cast<int>(p.query_heads),
+                         head % static_cast<int>(p.query_heads), row, column);
+    }
+    __syncthreads();
   }
 }
 

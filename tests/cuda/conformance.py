@@ -188,6 +188,10 @@ OPTIONS = {
     "normalize_causal": {"normalize": True, "causal": True, "bias_mode": "neg_log_visible"},
     "normalize": {"normalize": True, "bias": -8.0},
     "large_bias": {"bias": 6.0},
+    "small_weights": {"bias": -9.0},
+    "small_weights_and_large_ones": {"bias": -9.0, "scale": 0.7, "causal": True},
+    "normalize_far": {"normalize": True, "bias": -40.0},
+    "normalize_far_and_wide": {"normalize": True, "bias": -40.0, "scale": 0.7},
 }
 TENSORS = {
     "none": (),
