@@ -112,6 +112,7 @@ function describeSpelled(spelled: SpelledSite, analysis: Analysis, names: Set<st
     cache: cacheForm(site, analysis.knowledge).includes('past'),
     cacheForm: cacheForm(site, analysis.knowledge),
     rank: attachment?.rank ?? null,
+    ...(attachment === null ? {} : { dtype: dataTypeName(attachment.type) }),
     emptyRows: masks.mayHideRows && !site.form.guarded && anchor.kind === 'softmax',
   };
 }

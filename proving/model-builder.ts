@@ -17,6 +17,7 @@ export const INT32 = 6;
 export const INT64 = 7;
 export const BOOL = 9;
 export const FLOAT16 = 10;
+export const BFLOAT16 = 16;
 
 export class ModelBuilder {
   readonly nodes: proto.onnx.INodeProto[] = [];
@@ -179,9 +180,17 @@ function rawBytes(type: number, values: readonly number[]): Uint8Array {
       return Uint8Array.from(values);
     case FLOAT16:
       return new Uint8Array(Uint16Array.from(values, halfBits).buffer);
+    case BFLOAT16:
+      return new Uint8Array(Uint16Array.from(values, brainBits).buffer);
     default:
       throw new Error(`no raw bytes for data type ${type}`);
   }
+}
+
+/** Bits of the nearest bfloat16, of two equally near ones the even one. */
+export function brainBits(value: number): number {
+  const [bits] = new Uint32Array(Float32Array.of(value).buffer);
+  return (bits! + 0x7fff + ((bits! >>> 16) & 1)) >>> 16;
 }
 
 /** Bits of the nearest float16. */

@@ -199,7 +199,7 @@ function scaledBy(graph: Graph, value: string, knowledge: Knowledge): Scaled {
   let name = value;
   let factor = 1;
   for (let depth = 0; depth < 4; depth++) {
-    const node = graph.producer(name);
+    const node = producerThrough(graph, name);
     if (node === undefined) break;
     if (isOp(node, 'Neg')) {
       factor = -factor;
@@ -230,7 +230,7 @@ function exponentialPlusOne(graph: Graph, name: string, knowledge: Knowledge): S
     if (knowledge.number(graph, sum.inputs[one]!) !== 1) continue;
     const power = exponent(producerThrough(graph, sum.inputs[other]!), knowledge);
     if (power === null) continue;
-    const negated = graph.producer(power.name);
+    const negated = producerThrough(graph, power.name);
     if (negated !== undefined && isOp(negated, 'Neg'))
       return { name: negated.inputs[0]!, factor: power.factor };
     const inner = scaledBy(graph, power.name, knowledge);
@@ -297,7 +297,7 @@ function sigmoidQuotient(node: GraphNode, knowledge: Knowledge): Anchor | null {
 function tanhHalf(node: GraphNode, knowledge: Knowledge): Anchor | null {
   const { graph } = node;
   const outer = scaledBy(graph, node.outputs[0]!, knowledge);
-  const sum = graph.producer(outer.name);
+  const sum = producerThrough(graph, outer.name);
   if (sum === undefined || !isOp(sum, 'Add') || (isOp(node, 'Add') && outer.factor !== 1)) return null;
   for (const [constantAt, other] of [
     [0, 1],
@@ -306,7 +306,7 @@ function tanhHalf(node: GraphNode, knowledge: Knowledge): Anchor | null {
     const constant = knowledge.number(graph, sum.inputs[constantAt]!);
     if (constant === null || constant * outer.factor !== 0.5) continue;
     const inner = scaledBy(graph, sum.inputs[other]!, knowledge);
-    const tanh = graph.producer(inner.name);
+    const tanh = producerThrough(graph, inner.name);
     if (tanh === undefined || !isOp(tanh, 'Tanh') || inner.factor * outer.factor !== 0.5) continue;
     const argument = scaledBy(graph, tanh.inputs[0]!, knowledge);
     return sigmoid(node, argument.name, 2 * argument.factor);

@@ -104,6 +104,8 @@ function make(
     types.length > 0 &&
     types.every((entry) => entry === types[0]) &&
     (types[0] === DataType.float || types[0] === site.query[0]!.type) &&
+    // ONNX Runtime's CPU provider does not compute in bfloat16.
+    (types[0] !== DataType.bfloat16 || (types.length === 1 && plan.addends[0]!.factor === 1)) &&
     flags.length === 0 &&
     !needsRows
       ? types[0]!

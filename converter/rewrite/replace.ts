@@ -132,7 +132,14 @@ export function replaceSite(
   const headBias = isSoftmax ? parameters.headBias : masks.headBias;
   if (headBias) inputs.set('head_bias', perHead(headBias));
   if (headScale !== null) inputs.set('head_scale', perHead(headScale));
-  if (isSoftmax && parameters.headGain) inputs.set('head_gain', perHead(parameters.headGain));
+  // ONNX Runtime's CPU provider multiplies no bfloat16.
+  const foldsGain = site.form.gain !== 1 && attachment.type === DataType.bfloat16 && heads !== null;
+  const gain = foldsGain ? site.form.gain : 1;
+  const headGain = isSoftmax ? parameters.headGain : undefined;
+  if (headGain || foldsGain) {
+    const ones = new Array<number>(heads ?? 0).fill(1);
+    inputs.set('head_gain', perHead((headGain ?? ones).map((value) => value * gain)));
+  }
   if (masks.alibi !== null) inputs.set('alibi_slopes', perHead(masks.alibi));
 
   if (site.past?.key && site.past.value) {
@@ -162,7 +169,7 @@ export function replaceSite(
     output.relayout.cost === 0 &&
     !output.casts &&
     gains.output.length === 0 &&
-    site.form.gain === 1;
+    site.form.gain === gain;
   const result = isDirect ? output.link.name : emitter.fresh('Y');
   const call: Call = {
     attributes,
@@ -198,7 +205,7 @@ export function replaceSite(
     let current = added === null ? result : emitter.apply('Add', [result, added]);
     for (const entry of gains.output)
       current = applyFactor(current, entry, rankFour(site), context, dimensions, attachment.type, site);
-    if (site.form.gain !== 1)
+    if (site.form.gain !== gain)
       current = emitter.apply('Mul', [current, emitter.scalar(attachment.type, site.form.gain)]);
     const last = output.casts ? undefined : output.link.name;
     const moved = output.relayout.emit(emitter, dimensions, current, last);

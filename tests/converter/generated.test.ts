@@ -21,7 +21,9 @@ describe('converter on generated spellings', function () {
         const outcome = await checkModel(bytes, [feeds], { mode });
         const story = `seed ${seed}: ${JSON.stringify({ recipe, outcome })}`;
         assert.equal(outcome.replaced, 1, story);
-        assert.ok(outcome.error !== null && outcome.error <= (recipe.isHalf ? 5e-3 : 1e-4), story);
+        // bfloat16 keeps 8 bits, and the model rounds its scores too.
+        const bound = recipe.isBrain ? 3e-2 : recipe.isHalf ? 5e-3 : 1e-4;
+        assert.ok(outcome.error !== null && outcome.error <= bound, story);
       }
     });
   }

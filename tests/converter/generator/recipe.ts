@@ -13,6 +13,8 @@ export interface Recipe {
   readonly valueHeadSize: number;
   readonly isDynamic: boolean;
   readonly isHalf: boolean;
+  /** In bfloat16. */
+  readonly isBrain: boolean;
   readonly layout:
     | 'split-heads'
     | 'fused-split'
@@ -129,7 +131,7 @@ export function randomRecipe(seed: number, random: Random): Recipe {
       : 'matmul';
   // ONNX Runtime 1.30 crashes while loading some float16 models with two masks, before any conversion.
   const half = isHalf && mask !== 'two-masks';
-  return {
+  const recipe = {
     seed,
     opset,
     batch: random.pick([1, 2, 3]),
@@ -183,4 +185,5 @@ export function randomRecipe(seed: number, random: Random): Recipe {
         : random.pick(['right', 'left'] as const),
     output: random.pick(['flat', 'flat', 'heads', 'projected'] as const),
   };
+  return { ...recipe, isBrain: opset >= 13 && !half && random.chance(0.1) };
 }

@@ -1,6 +1,7 @@
 /** What all parts of a spelling write with: the model builder, the recipe, sizes, inputs and shapes. */
 import type { Sample } from '../../../converter/data/tensor.js';
 import {
+  BFLOAT16,
   BOOL,
   FLOAT,
   FLOAT16,
@@ -9,6 +10,7 @@ import {
   ModelBuilder,
   type Dim,
 } from '../../../proving/model-builder.js';
+import { BrainFloatBuilder, floatName } from './brain-float-builder.js';
 import type { Random } from './random.js';
 import type { Recipe } from './recipe.js';
 
@@ -32,8 +34,8 @@ export class Writer {
     readonly r: Recipe,
     readonly random: Random,
   ) {
-    this.b = new ModelBuilder(r.opset);
-    this.type = r.isHalf ? FLOAT16 : FLOAT;
+    this.b = r.isBrain ? new BrainFloatBuilder(r.opset) : new ModelBuilder(r.opset);
+    this.type = r.isHalf ? FLOAT16 : r.isBrain ? BFLOAT16 : FLOAT;
     this.kvHeads = r.heads / r.group;
     this.valueSize = r.valueHeadSize === 0 ? r.headSize : r.valueHeadSize;
     this.past = r.cache ? 4 : 0;
@@ -61,7 +63,8 @@ export class Writer {
   ): string {
     const declared = this.r.isDynamic ? symbols : dims;
     this.b.input(name, type, declared);
-    this.feeds[name] = sample(type, dims, values);
+    if (type === BFLOAT16) this.feeds[floatName(name)] = sample(FLOAT, dims, values);
+    else this.feeds[name] = sample(type, dims, values);
     return name;
   }
 
