@@ -1,5 +1,7 @@
 /**
- * Every way to run attention in ONNX Runtime that is compared, each as a model in the layout that suits it best.
+ * Every way to run attention in ONNX Runtime that is compared, each in every layout that it takes without transposing whole
+ * tensors: what counts is the layout that suits it best. (Its K transposed beforehand is such a layout of the decomposed ones;
+ * as stored, ONNX Runtime fuses the transposition into the product.)
  *
  * A model holds a chain of calls, the output of one being the query of the next, so that the cost of entering a session
  * is small against the work.
@@ -12,13 +14,17 @@ import { isVisible, maskedFrom, type Shape } from './shapes.js';
 import { arrange, expandHeads, keyMask, ortTensor, randomData, type Data, type Layout } from './tensors.js';
 
 export interface Contender {
+  /** The family, and the layout in brackets. */
   readonly name: string;
+  readonly family: Family;
   readonly activation: 'softmax' | 'sigmoid';
   readonly model: Uint8Array;
   readonly feeds: Record<string, ort.Tensor>;
   /** Of the output, and of the query. */
   readonly layout: Layout;
 }
+
+export type Family = 'softmax' | 'sigmoid' | 'MultiHeadAttention' | 'Attention' | 'ours';
 
 type Feeds = Record<string, ort.Tensor>;
 interface Parts {
@@ -31,36 +37,69 @@ interface Parts {
 
 export function contenders(shape: Shape, chain: number): Contender[] {
   const data = randomData(shape);
-  const build = (
-    name: string,
+  const all: Contender[] = [];
+  const add = (
+    family: Family,
+    variant: string,
     activation: Contender['activation'],
     layout: Layout,
     parts: Parts,
-  ): Contender => ({
-    name,
-    activation,
-    layout,
-    feeds: parts.feeds,
-    model: chainModel(shape, parts, chain),
-  });
-  const all = [
-    build('softmax', 'softmax', 'heads-first', decomposed(shape, data, 'softmax')),
-    build('sigmoid', 'sigmoid', 'heads-first', decomposed(shape, data, 'sigmoid')),
-  ];
+  ): void => {
+    all.push({
+      name: `${family} [${variant}]`,
+      family,
+      activation,
+      layout,
+      feeds: parts.feeds,
+      model: chainModel(shape, parts, chain),
+    });
+  };
+  for (const activation of ['softmax', 'sigmoid'] as const) {
+    add(
+      activation,
+      'K B,H,D,N',
+      activation,
+      'heads-first',
+      decomposed(shape, data, activation, 'transposed'),
+    );
+    add(
+      activation,
+      'K B,H,N,D',
+      activation,
+      'heads-first',
+      decomposed(shape, data, activation, 'heads-first'),
+    );
+  }
   // MultiHeadAttention has no window.
-  if (typeof shape.visible !== 'object')
-    all.push(build('MultiHeadAttention', 'softmax', 'rows-first', multiHeadAttention(shape, data)));
-  all.push(
-    build('Attention', 'softmax', 'heads-first', onnxAttention(shape, data)),
-    build('ours', 'sigmoid', 'heads-first', ours(shape, data, 'heads-first')),
-    build('ours [B,N,H*D]', 'sigmoid', 'rows-first', ours(shape, data, 'rows-first')),
-  );
+  if (typeof shape.visible !== 'object') {
+    for (const [variant, layout] of LAYOUTS)
+      add(
+        'MultiHeadAttention',
+        `K V ${variant}`,
+        'softmax',
+        'rows-first',
+        multiHeadAttention(shape, data, layout),
+      );
+  }
+  for (const [variant, layout] of LAYOUTS) {
+    add('Attention', variant, 'softmax', layout, onnxAttention(shape, data, layout));
+    add('ours', variant, 'sigmoid', layout, ours(shape, data, layout));
+  }
   return all;
 }
 
+const LAYOUTS = [
+  ['B,H,N,D', 'heads-first'],
+  ['B,N,H*D', 'rows-first'],
+] as const;
+
 /** The contenders that are not this package. */
 export function isOther(contender: { readonly name: string }): boolean {
-  return !contender.name.startsWith('ours');
+  return !isOurs(contender);
+}
+
+export function isOurs(contender: { readonly name: string }): boolean {
+  return contender.name.startsWith('ours');
 }
 
 function chainModel(shape: Shape, parts: Parts, chain: number): Uint8Array {
@@ -108,7 +147,12 @@ function maskFeed(shape: Shape): Feeds {
 }
 
 /** MatMul, activation, MatMul; grouped heads as rows of their kv head's matrix, so that nothing is repeated. */
-function decomposed(shape: Shape, data: Data, activation: 'softmax' | 'sigmoid'): Parts {
+function decomposed(
+  shape: Shape,
+  data: Data,
+  activation: 'softmax' | 'sigmoid',
+  keyLayout: 'transposed' | 'heads-first',
+): Parts {
   const { batch, heads, kvHeads, queryLength, headSize, keyLength } = shape;
   const rows = (heads / kvHeads) * queryLength;
   const grouped: [number, number, number, number] = [batch, kvHeads, rows, headSize];
@@ -120,17 +164,23 @@ function decomposed(shape: Shape, data: Data, activation: 'softmax' | 'sigmoid')
   return {
     feeds: {
       q: tensorOf(shape, arrange(data.q, grouped, 'heads-first')),
-      k: tensorOf(shape, arrange(data.k, keyDims(shape), 'transposed')),
+      k: tensorOf(shape, arrange(data.k, keyDims(shape), keyLayout)),
       v: tensorOf(shape, arrange(data.v, keyDims(shape), 'heads-first')),
       ...maskFeed(shape),
     },
     constants: { ...bias, scale: scalars.scale, ...(activation === 'sigmoid' ? { bias: scalars.bias } : {}) },
     outputDims: grouped,
     call: (query, output, tag) => {
-      const nodes: Node[] = [
-        { op: 'MatMul', inputs: [query, 'k'], outputs: [`product${tag}`] },
+      const nodes: Node[] = [];
+      let key = 'k';
+      if (keyLayout === 'heads-first') {
+        key = `k${tag}`;
+        nodes.push({ op: 'Transpose', inputs: ['k'], outputs: [key], attributes: { perm: [0, 1, 3, 2] } });
+      }
+      nodes.push(
+        { op: 'MatMul', inputs: [query, key], outputs: [`product${tag}`] },
         { op: 'Mul', inputs: [`product${tag}`, 'scale'], outputs: [`scores${tag}`] },
-      ];
+      );
       let scores = `scores${tag}`;
       const add = (addend: string): void => {
         nodes.push({ op: 'Add', inputs: [scores, addend], outputs: [`${scores}+${addend}`] });
@@ -149,12 +199,12 @@ function decomposed(shape: Shape, data: Data, activation: 'softmax' | 'sigmoid')
 }
 
 /** Without masks ONNX Runtime runs it as flash attention. It has no grouped heads: K and V come repeated. */
-function multiHeadAttention(shape: Shape, data: Data): Parts {
+function multiHeadAttention(shape: Shape, data: Data, keyLayout: 'heads-first' | 'rows-first'): Parts {
   const dims = keyDims(shape, shape.heads);
   const feeds: Feeds = {
     q: tensorOf(shape, arrange(data.q, queryDims(shape), 'rows-first')),
-    k: tensorOf(shape, arrange(expandHeads(data.k, shape), dims, 'rows-first')),
-    v: tensorOf(shape, arrange(expandHeads(data.v, shape), dims, 'rows-first')),
+    k: tensorOf(shape, arrange(expandHeads(data.k, shape), dims, keyLayout)),
+    v: tensorOf(shape, arrange(expandHeads(data.v, shape), dims, keyLayout)),
   };
   if (shape.keyMask) {
     const { batch, keyLength } = shape;
@@ -179,7 +229,7 @@ function multiHeadAttention(shape: Shape, data: Data): Parts {
 }
 
 /** The standard operator of opset 23. ONNX Runtime wants a mask's last two dimensions whole. */
-function onnxAttention(shape: Shape, data: Data): Parts {
+function onnxAttention(shape: Shape, data: Data, layout: 'heads-first' | 'rows-first'): Parts {
   const windowed = typeof shape.visible === 'object';
   const { batch, queryLength, keyLength } = shape;
   const mask: Feeds = {};
@@ -193,39 +243,41 @@ function onnxAttention(shape: Shape, data: Data): Parts {
     mask['mask'] = ortTensor(shape, [batch, 1, queryLength, keyLength], whole);
   }
   return {
-    feeds: { ...headsFirstFeeds(shape, data), ...mask },
+    feeds: { ...threeFeeds(shape, data, layout), ...mask },
     constants: windowed ? visibilityMask(shape) : {},
-    outputDims: queryDims(shape),
+    outputDims: outputDims(shape, layout),
     call: (query, output) => [
       {
         op: 'Attention',
         inputs: [query, 'k', 'v', ...(windowed ? ['visible'] : shape.keyMask ? ['mask'] : [])],
         outputs: [output],
-        attributes: { is_causal: shape.visible === 'causal' ? 1 : 0 },
+        attributes: {
+          is_causal: shape.visible === 'causal' ? 1 : 0,
+          ...(layout === 'rows-first' ? { q_num_heads: shape.heads, kv_num_heads: shape.kvHeads } : {}),
+        },
       },
     ],
   };
 }
 
-function headsFirstFeeds(shape: Shape, data: Data): Feeds {
+function threeFeeds(shape: Shape, data: Data, layout: Layout): Feeds {
   return {
-    q: tensorOf(shape, arrange(data.q, queryDims(shape), 'heads-first')),
-    k: tensorOf(shape, arrange(data.k, keyDims(shape), 'heads-first')),
-    v: tensorOf(shape, arrange(data.v, keyDims(shape), 'heads-first')),
-  };
-}
-
-function ours(shape: Shape, data: Data, layout: 'heads-first' | 'rows-first'): Parts {
-  const { batch, heads, kvHeads, queryLength, headSize, visible } = shape;
-  const feeds: Feeds = {
     q: tensorOf(shape, arrange(data.q, queryDims(shape), layout)),
     k: tensorOf(shape, arrange(data.k, keyDims(shape), layout)),
     v: tensorOf(shape, arrange(data.v, keyDims(shape), layout)),
-    ...maskFeed(shape),
   };
+}
+
+function outputDims(shape: Shape, layout: 'heads-first' | 'rows-first'): number[] {
+  const { batch, heads, queryLength, headSize } = shape;
+  return layout === 'heads-first' ? queryDims(shape) : [batch, queryLength, heads * headSize];
+}
+
+function ours(shape: Shape, data: Data, layout: 'heads-first' | 'rows-first'): Parts {
+  const { heads, kvHeads, headSize, visible } = shape;
   return {
-    feeds,
-    outputDims: layout === 'heads-first' ? queryDims(shape) : [batch, queryLength, heads * headSize],
+    feeds: { ...threeFeeds(shape, data, layout), ...maskFeed(shape) },
+    outputDims: outputDims(shape, layout),
     call: (query, output) => [
       {
         op: 'SigmoidAttention',

@@ -3,7 +3,7 @@ import onnx from 'onnx-proto';
 import { tensorProto } from '../../op/tensor-proto.js';
 import type { Tensor } from '../../op/tensor.js';
 
-export type AttributeValue = number | string | { readonly float: number };
+export type AttributeValue = number | string | readonly number[] | { readonly float: number };
 
 export interface Node {
   readonly op: string;
@@ -25,7 +25,8 @@ function attribute(name: string, value: AttributeValue): onnx.onnx.IAttributePro
   const types = proto.AttributeProto.AttributeType;
   if (typeof value === 'string') return { name, type: types.STRING, s: new TextEncoder().encode(value) };
   if (typeof value === 'number') return { name, type: types.INT, i: value };
-  return { name, type: types.FLOAT, f: value.float };
+  if ('float' in value) return { name, type: types.FLOAT, f: value.float };
+  return { name, type: types.INTS, ints: [...value] };
 }
 
 function valueInfo(name: string, { type, dims }: ValueType): onnx.onnx.IValueInfoProto {

@@ -1,6 +1,10 @@
-/** Whole models, original against converted: small transformers of the zoo and the recogniser of the demo. */
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+/**
+ * Whole models, original against converted: small transformers of the zoo and the recogniser of the demo. The original runs as
+ * ONNX Runtime optimises it (level "all", so with its own fusion); how many attention operators that made is counted.
+ */
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { convert, openModel, type Mode } from '../../converter/index.js';
@@ -11,6 +15,8 @@ export interface ModelRow {
   readonly threads: number;
   readonly mode: Mode;
   readonly replaced: number;
+  /** Attention operators that ONNX Runtime's own fusion makes of the original. */
+  readonly fusedByOrt: number;
   /** Time of the original, as ONNX Runtime optimises it, over ours. */
   readonly ratio: number;
 }
@@ -65,6 +71,23 @@ function sources(zoo: string | undefined): Source[] {
   return found;
 }
 
+const ORT_ATTENTION =
+  /^(Attention|MultiHeadAttention|GroupQueryAttention|QAttention|DecoderMaskedMultiHeadAttention)$/;
+
+async function fusedByOrt(bytes: Uint8Array): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'optimized-'));
+  try {
+    const optimizedModelFilePath = join(folder, 'model.onnx');
+    const options = { graphOptimizationLevel: 'all', optimizedModelFilePath, logSeverityLevel: 3 } as const;
+    const session = await ort.InferenceSession.create(bytes, options);
+    await session.release();
+    const { nodes } = openModel(readFileSync(optimizedModelFilePath)).graph;
+    return [...nodes].filter(({ opType }) => ORT_ATTENTION.test(opType)).length;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 export async function raceModels(clock: Clock, seconds: number, threads: number): Promise<ModelRow[]> {
   const zoo = process.env['ZOO_DIR'];
   if (zoo === undefined) console.log('ZOO_DIR is not set: of the whole models only the recogniser is timed.');
@@ -88,6 +111,7 @@ export async function raceModels(clock: Clock, seconds: number, threads: number)
       threads,
       mode,
       replaced: conversion.replaced.length,
+      fusedByOrt: await fusedByOrt(bytes),
       ratio: pairedRatio(ours!, theirs!),
     });
   }
