@@ -5,7 +5,7 @@ import type { Runtime } from '../verify/runtime.js';
 import { samplesFor, type PlacedModel } from '../verify/verify.js';
 import { variantOf } from '../verify/variant.js';
 import type { SampleSource } from '../data/source.js';
-import { calibrate } from './calibrate.js';
+import { Calibrator } from './calibrate.js';
 import {
   boundWarnings,
   guardedBias,
@@ -15,6 +15,8 @@ import {
   type SiteStatistics,
 } from './faithful.js';
 import type { SiteFit } from './fit-site.js';
+import { driftJudgement, metricJudgement, type Bound, type TaskMetric } from './judge.js';
+import { chooseKept, type Judgement, type Trade } from './keep.js';
 
 export interface MeasureRequest {
   readonly placed: PlacedModel;
@@ -29,8 +31,11 @@ export interface MeasureRequest {
 
 export interface PlanRequest extends MeasureRequest {
   readonly mode: Mode;
-  /** Mode `calibrated`: so many sites, the worst, stay faithful. */
-  readonly keep?: number;
+  /** Mode `calibrated`: so many sites, the worst, stay faithful; `auto`: the fewest that keep the model `within` a bound. */
+  readonly keep?: number | 'auto';
+  /** For `auto`, of the metric where one is given, else of the outputs' relative L2 distance (then 0.05 when absent). */
+  readonly within?: Bound;
+  readonly metric?: TaskMetric;
   /** Mode `faithful` without samples: do not run the model to see whether its scores leave the bound. */
   readonly unmeasuredIsFine?: boolean;
 }
@@ -40,13 +45,34 @@ export interface Measured {
   readonly sites: readonly SiteStatistics[];
 }
 
+export interface CalibrationAccount {
+  readonly samples: string;
+  readonly sites: readonly SiteFit[];
+  /** Sites in nested graphs: samples do not reach their values, so they stay faithful. */
+  readonly hidden: readonly string[];
+  /** How `keep: auto` chose. */
+  readonly choice: Choice | null;
+}
+
+export interface Choice {
+  /** What was judged. */
+  readonly label: string;
+  readonly original: number;
+  readonly bound: number;
+  readonly keep: number;
+  readonly trade: readonly Trade[];
+}
+
 export interface Plan {
   readonly parameters: ReadonlyMap<string, SiteParameters>;
   /** The fit of mode `calibrated`. */
-  readonly calibration: { readonly samples: string; readonly sites: readonly SiteFit[] } | null;
+  readonly calibration: CalibrationAccount | null;
   readonly statistics: readonly SiteStatistics[];
   readonly notes: readonly string[];
 }
+
+/** Relative L2 distance of the outputs that `auto` allows where nothing is said. */
+const DRIFT_BOUND = 0.05;
 
 /** Random inputs that calibration takes where the user gives none. */
 const RANDOM_RUNS = 8;
@@ -88,22 +114,58 @@ async function planCalibrated(request: PlanRequest): Promise<Plan> {
   const source = await samples(request);
   const statistics = await statisticsOf(request, source);
   const faithful = new Map(statistics.map((site) => [site.site, measuredBias(site)]));
-  const { parameters, sites } = await calibrate({
+  const calibrator = new Calibrator({
     placed,
     samples: source,
     runtime: await request.runtime(),
     seed,
-    keep,
-    faithful: ({ site }) => faithful.get(site.name) ?? { normalize: true },
+    faithful: ({ site }) => faithful.get(site.name) ?? UNSEEN,
     ...(progress ? { progress } : {}),
   });
-  const notes =
-    (request.source ?? request.data) === undefined
-      ? [
-          'calibrated on random inputs: the parameters fit scores that the task may never produce; give inputs of the task with --data',
-        ]
-      : [];
-  return { parameters, calibration: { samples: source.description, sites }, statistics, notes };
+  const judgement = keep === 'auto' ? await judgementFor(request, source) : null;
+  const chosen = judgement && (await chooseKept(calibrator, judgement));
+  const { parameters, sites } = chosen ? chosen.calibration : await calibrator.keeping(Number(keep));
+  const { hidden } = calibrator;
+  const choice =
+    judgement && chosen
+      ? {
+          label: judgement.label,
+          original: judgement.original,
+          bound: judgement.bound,
+          keep: chosen.keep,
+          trade: chosen.trade,
+        }
+      : null;
+  const calibration = { samples: source.description, sites, hidden, choice };
+  return { parameters, calibration, statistics, notes: calibrationNotes(request, calibration) };
+}
+
+/** Where scores cannot be seen: softmax's weights, as without samples. */
+const UNSEEN: SiteParameters = { normalize: true, bias: UNMEASURED_BIAS };
+
+async function judgementFor(request: PlanRequest, source: SampleSource): Promise<Judgement> {
+  const { placed, metric, within } = request;
+  if (!metric) return driftJudgement(placed, source, await request.runtime(), within?.amount ?? DRIFT_BOUND);
+  if (!within) throw new Error('keeping sites by a metric needs a bound');
+  return metricJudgement(placed, metric, within);
+}
+
+function calibrationNotes(request: PlanRequest, { hidden, choice }: CalibrationAccount): string[] {
+  const notes: string[] = [];
+  if ((request.source ?? request.data) === undefined) {
+    notes.push(
+      'calibrated on random inputs: the parameters fit scores that the task may never produce; give inputs of the task with --data',
+    );
+  }
+  for (const site of hidden) {
+    notes.push(
+      `${site} lies in a nested graph, whose values samples do not reach: it stays faithful, with bias ${UNMEASURED_BIAS}`,
+    );
+  }
+  if (choice && !choice.trade.find(({ keep }) => keep === choice.keep)!.within) {
+    notes.push(`${choice.label} leaves the bound with every site kept faithful`);
+  }
+  return notes;
 }
 
 /** Measures the scores of every site that can be replaced and does not lie in a nested graph. */

@@ -1,20 +1,36 @@
 /** What `convert` prints about fitted parameters. */
-import type { SiteFit } from '../calibrate/fit-site.js';
+import type { CalibrationAccount, Choice } from '../calibrate/plan.js';
 import { shortened } from './inspect-text.js';
 import { short, table } from './table.js';
 
-export function calibrationText(samples: string, sites: readonly SiteFit[]): string {
+export function calibrationText({ samples, sites, choice }: CalibrationAccount): string {
   if (sites.length === 0) return '';
-  const rows = sites.map(({ site, heads, error, paperError, kept }) => [
+  const rows = sites.map(({ site, form, heads, error, heldBackError, paperError, kept }) => [
     shortened(site),
     percent(paperError),
     percent(error),
-    kept ? 'faithful' : range(heads.map(({ bias }) => bias)),
+    percent(heldBackError),
+    kept ? 'faithful' : form,
+    kept ? '' : range(heads.map(({ bias }) => bias)),
     kept ? '' : range(heads.map(({ scale }) => scale)),
     kept ? '' : range(heads.map(({ gain }) => gain)),
   ]);
-  const header = ['site', 'error at -log n', 'fitted', 'bias', 'temperature', 'gain'];
-  return `Fitted to softmax's output on ${samples}:\n${table(header, rows, [1, 2])}`;
+  const header = ['site', 'error at -log n', 'fitted', 'held back', 'form', 'bias', 'temperature', 'gain'];
+  const fitted = `Fitted to softmax's output on ${samples}:\n${table(header, rows, [1, 2, 3])}`;
+  return choice ? `${fitted}\n\n${choiceText(choice, sites.length)}` : fitted;
+}
+
+function choiceText({ label, original, bound, keep, trade }: Choice, sites: number): string {
+  const rows = trade.map((own) => [
+    String(own.keep),
+    short(own.value),
+    own.within ? 'within the bound' : 'beyond the bound',
+  ]);
+  const origin = original === 0 ? '' : `, ${short(original)} in the original`;
+  return (
+    `Kept ${keep} of ${sites} sites faithful: ${label}${origin}, may move by ${short(bound)}.\n` +
+    table(['kept', label, ''], rows, [0, 1])
+  );
 }
 
 const percent = (value: number): string => `${short(100 * value)} %`;

@@ -1,6 +1,7 @@
 /** `convert`: plans parameters, replaces attention, verifies the result and only then writes it. */
 import { statSync } from 'node:fs';
 import path from 'node:path';
+import type { Bound, TaskMetric } from '../calibrate/judge.js';
 import { planParameters, type Plan } from '../calibrate/plan.js';
 import type { Conversion, Mode } from '../conversion.js';
 import { convert, openModel, type Model } from '../index.js';
@@ -20,7 +21,7 @@ import {
   openModelOrFail,
   totalBytes,
 } from './model-file.js';
-import { loadMetric, measureMetric, type MetricResult } from './metric.js';
+import { taskMetric, type MetricResult } from './metric.js';
 import { Progress } from './progress.js';
 import { writeReport } from './report-file.js';
 import { runFailure } from './run-failure.js';
@@ -31,7 +32,8 @@ export interface ConvertCommandOptions {
   readonly output: string;
   readonly mode: Mode;
   readonly data?: string;
-  readonly keep?: number;
+  readonly keep?: number | 'auto';
+  readonly within?: Bound;
   readonly metric?: string;
   readonly emit: 'operator' | 'decomposed';
   readonly copyExternalData?: boolean;
@@ -45,19 +47,20 @@ const VERIFY_UNASKED_BYTES = 2 ** 30;
 
 export async function convertCommand(file: string, options: ConvertCommandOptions): Promise<ExitCode> {
   checkOptions(file, options);
-  if (options.metric !== undefined) await loadMetric(options.metric);
+  const runtime = memoised(openRuntime);
+  const metric =
+    options.metric === undefined ? null : await taskMetric(options.metric, folderOf(file), runtime);
   const { model, close } = openModelOrFail(file);
   const progress = new Progress();
   try {
     checkExternalData(file, model, options);
-    const runtime = memoised(openRuntime);
-    const plan = await plannedParameters(file, model, options, runtime, progress);
+    const plan = await plannedParameters(file, model, options, runtime, metric, progress);
     const conversion = converted(file, model, options.mode, plan);
     if (conversion.replaced.length === 0) {
       reportNothing(file, conversion, options);
       return EXIT.nothingToConvert;
     }
-    const work = { file, model, conversion, plan, options, runtime, progress };
+    const work = { file, model, conversion, plan, options, runtime, metric, progress };
     const outcome = { ...(await verified(work)), metric: await measuredMetric(work) };
     const { verification } = outcome;
     const output = await outputPieces(work);
@@ -94,14 +97,22 @@ interface Work {
   readonly plan: Plan;
   readonly options: ConvertCommandOptions;
   readonly runtime: () => Promise<Runtime>;
+  readonly metric: TaskMetric | null;
   readonly progress: Progress;
 }
 
-function checkOptions(file: string, { output, report, mode, keep }: ConvertCommandOptions): void {
+function checkOptions(file: string, options: ConvertCommandOptions): void {
+  const { output, report, mode, keep, within, metric } = options;
   checkWritable(output, [file], 'output');
   if (report !== undefined) checkWritable(report, [file, output], 'report');
   if (keep !== undefined && mode !== 'calibrated') {
     throw new Failure(`--keep needs --mode calibrated, found ${mode}`, EXIT.usage);
+  }
+  if (within !== undefined && keep !== 'auto') {
+    throw new Failure(`--within needs --keep auto, found ${keep ?? 'no --keep'}`, EXIT.usage);
+  }
+  if (keep === 'auto' && metric !== undefined && within === undefined) {
+    throw new Failure('--keep auto with --metric needs --within: how far the metric may move', EXIT.usage);
   }
 }
 
@@ -133,6 +144,7 @@ async function plannedParameters(
   model: Model,
   options: ConvertCommandOptions,
   runtime: () => Promise<Runtime>,
+  metric: TaskMetric | null,
   progress: Progress,
 ): Promise<Plan> {
   try {
@@ -142,12 +154,14 @@ async function plannedParameters(
       runtime,
       ...(options.data === undefined ? {} : { data: options.data }),
       ...(options.keep === undefined ? {} : { keep: options.keep }),
+      ...(options.within === undefined ? {} : { within: options.within }),
+      ...(metric === null ? {} : { metric }),
       seed: options.seed,
       unmeasuredIsFine: totalBytes(file, model) > VERIFY_UNASKED_BYTES,
       progress: (label, fraction) => progress.show(label, fraction),
     });
   } catch (error) {
-    throw runFailure(error, options.data);
+    throw error instanceof Failure ? error : runFailure(error, options.data);
   }
 }
 
@@ -189,16 +203,10 @@ async function verified(work: Work): Promise<Pick<Outcome, 'verification' | 'unv
   }
 }
 
-async function measuredMetric({
-  file,
-  model,
-  conversion,
-  options,
-  runtime,
-}: Work): Promise<MetricResult | null> {
-  if (options.metric === undefined) return null;
-  const original = variantOf(model, {});
-  return measureMetric(options.metric, original, conversion.toBytes(), folderOf(file), await runtime());
+async function measuredMetric({ model, conversion, metric }: Work): Promise<MetricResult | null> {
+  if (metric === null) return null;
+  const original = await metric.score(variantOf(model, {}));
+  return { name: metric.name, original, converted: await metric.score(conversion.toBytes()) };
 }
 
 /** Why a model cannot be run here though it may be right; anything else is a failure. */
@@ -303,7 +311,7 @@ function print(work: Work, { verification, unverified, metric }: Outcome): void 
   console.log(`Replaced ${conversion.replaced.length} of ${total} attention sites, mode ${options.mode}.`);
   for (const { name, reason } of conversion.refused) console.log(`  kept ${name}: ${REASONS[reason]}`);
   if (plan.calibration) {
-    console.log(`\n${calibrationText(plan.calibration.samples, plan.calibration.sites)}`);
+    console.log(`\n${calibrationText(plan.calibration)}`);
   }
   for (const note of plan.notes) console.log(`Note: ${note}.`);
   if (verification) console.log(`\n${verificationText(verification)}`);

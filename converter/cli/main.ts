@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command line `sigmoid-attention`. docs/guide.md shows it at work. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { Bound } from '../calibrate/judge.js';
 import { benchCommand } from './bench-command.js';
 import { convertCommand, type ConvertCommandOptions } from './convert-command.js';
 import { EXIT, Failure, runtimeErrorText, type ExitCode } from './failure.js';
@@ -15,6 +16,24 @@ function wholeNumber(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError('a whole number is needed.');
   return value;
+}
+
+function countOrAuto(text: string): number | 'auto' {
+  if (text === 'auto') return text;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0)
+    throw new InvalidArgumentError('a whole number or "auto" is needed.');
+  return value;
+}
+
+/** `0.002`, or `3%` of the original's. */
+function bound(text: string): Bound {
+  const relative = text.endsWith('%');
+  const value = Number(relative ? text.slice(0, -1) : text);
+  if (text.trim() === '' || !Number.isFinite(value) || value < 0) {
+    throw new InvalidArgumentError('a number that is not negative, or one with % is needed.');
+  }
+  return { amount: relative ? value / 100 : value, relative };
 }
 
 const data = (): Option =>
@@ -57,7 +76,16 @@ export async function run(argv: readonly string[]): Promise<ExitCode> {
     )
     .addOption(data())
     .addOption(
-      new Option('--keep <n>', 'calibrated: leave the n worst layers faithful').argParser(wholeNumber),
+      new Option(
+        '--keep <n>',
+        'calibrated: leave the n worst layers faithful; auto: the fewest that stay --within a bound',
+      ).argParser(countOrAuto),
+    )
+    .addOption(
+      new Option(
+        '--within <bound>',
+        "how far --keep auto lets the metric move (0.002, or 3%), or else the outputs' relative L2 distance (default 5%)",
+      ).argParser(bound),
     )
     .addOption(new Option('--metric <module>', 'a module that scores a model on its task'))
     .addOption(

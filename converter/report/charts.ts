@@ -1,7 +1,7 @@
 /** Charts of errors and fitted parameters, drawn as SVG without a script. */
 import type { SiteFit } from '../calibrate/fit-site.js';
 import type { Verification } from '../verify/verification.js';
-import { drawing, escaped } from './html.js';
+import { drawing, escaped, percent } from './html.js';
 
 const WIDTH = 860;
 const LEFT = 62;
@@ -30,10 +30,11 @@ export function errorPlot({ sites, tolerance }: Verification): string {
       points: sites.map(({ site, structure }) => ({ label: site, value: structure?.maxRelative ?? NaN })),
     },
   ].filter(({ points }) => points.some(({ value }) => !Number.isNaN(value)));
-  return logPlot(series, tolerance, 'relative difference of each replaced site');
+  const allowed = series.length > 1 ? 'allowed for the violet ones' : 'allowed';
+  return logPlot(series, tolerance, allowed, 'relative difference of each replaced site');
 }
 
-function logPlot(series: readonly Series[], line: number, description: string): string {
+function logPlot(series: readonly Series[], line: number, allowed: string, description: string): string {
   const values = series
     .flatMap(({ points }) => points.map(({ value }) => value))
     .filter((value) => value > 0);
@@ -56,7 +57,7 @@ function logPlot(series: readonly Series[], line: number, description: string): 
   const limit = y(line);
   const tolerance =
     `<path class="limit" d="M${LEFT} ${limit}H${WIDTH - RIGHT}"/>` +
-    `<text class="label end" x="${WIDTH - RIGHT}" y="${limit - 5}">allowed</text>`;
+    `<text class="label end" x="${WIDTH - RIGHT}" y="${limit - 5}">${escaped(allowed)}</text>`;
   const dots = series.flatMap(({ points, style, name }) =>
     points.flatMap(({ label, value }, index) =>
       Number.isNaN(value)
@@ -83,10 +84,10 @@ export function calibrationBars(sites: readonly SiteFit[]): string {
   const largest = Math.max(
     0.01,
     ...sites.map(({ error }) => error),
-    ...sites.map((site) => Math.min(1.5, site.paperError)),
+    ...sites.map((site) => Math.min(1, site.paperError)),
   );
-  const span = WIDTH - LEFT - RIGHT - 130;
-  const rows = sites.map(({ site, error, paperError, kept }, index) => {
+  const span = WIDTH - LEFT - RIGHT - 260;
+  const rows = sites.map(({ site, form, error, heldBackError, paperError, kept }, index) => {
     const y = TOP + index * (2 * BAR + 14);
     const bar = (value: number, style: string, at: number, text: string): string => {
       const length = Math.max(1, (span * Math.min(value, largest)) / largest);
@@ -95,13 +96,22 @@ export function calibrationBars(sites: readonly SiteFit[]): string {
         `<text class="label" x="${LEFT + length + 6}" y="${at + 10}">${escaped(text)}</text>`
       );
     };
-    const percent = (value: number): string => `${Number((100 * value).toPrecision(3))} %`;
     const second = kept
       ? `<text class="label" x="${LEFT}" y="${y + BAR + 11}">kept faithful (fitted it would be ${percent(error)})</text>`
-      : bar(error, 'fitted', y + BAR, `${percent(error)} fitted`);
+      : bar(
+          error,
+          'fitted',
+          y + BAR,
+          `${percent(error)}, ${form}; ${percent(heldBackError)} on rows held back`,
+        );
     return (
       `<text class="label end" x="${LEFT - 8}" y="${y + BAR + 3}">${index + 1}</text>` +
-      bar(paperError, 'paper', y, `${percent(paperError)} with −log n`) +
+      bar(
+        paperError,
+        'paper',
+        y,
+        `${percent(paperError)}${paperError > largest ? ', longer than drawn' : ''}`,
+      ) +
       second
     );
   });

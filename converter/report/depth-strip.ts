@@ -2,7 +2,8 @@
 import type { Site } from '../site.js';
 import { drawing, escaped } from './html.js';
 
-export type Outcome = 'replaced' | 'kept' | 'refused';
+/** `faithful`: replaced in mode calibrated, but with softmax's weights. `kept`: not replaced by this mode. */
+export type Outcome = 'replaced' | 'faithful' | 'kept' | 'refused';
 
 export interface PlacedSite {
   readonly site: Site;

@@ -11,6 +11,7 @@ import { escaped, number, percent } from './html.js';
 import { siteSections } from './site-sections.js';
 import { statisticsTable } from './statistics-table.js';
 import { STYLE } from './style.js';
+import { tradeCurve } from './trade-curve.js';
 import type { SiteStatistics } from '../calibrate/faithful.js';
 
 export interface ReportInput {
@@ -37,7 +38,7 @@ export interface ReportInput {
 /** The page as HTML text. */
 export function reportPage(input: ReportInput): string {
   const { file, inspection, result } = input;
-  const placed = placedSites(inspection, result?.conversion.replaced ?? null);
+  const placed = placedSites(inspection, result?.conversion.replaced ?? null, result?.mode ?? null);
   const title = result
     ? `${file}: softmax to sigmoid attention, mode ${result.mode}`
     : `Attention in ${file}`;
@@ -66,11 +67,18 @@ export function reportPage(input: ReportInput): string {
   );
 }
 
-function placedSites(inspection: Inspection, replaced: readonly Replacement[] | null): PlacedSite[] {
-  const names = replaced && new Set(replaced.map(({ site }) => site.name));
+function placedSites(
+  inspection: Inspection,
+  replaced: readonly Replacement[] | null,
+  mode: Mode | null,
+): PlacedSite[] {
+  const found = replaced && new Map(replaced.map((own) => [own.site.name, own]));
   const outcome = (site: Site): Outcome => {
     if (!site.replaceable) return 'refused';
-    return names === null || names.has(site.name) ? 'replaced' : 'kept';
+    const own = found?.get(site.name);
+    if (found && !own) return 'kept';
+    const isFaithful = mode === 'calibrated' && own?.attributes['normalize'] === 1;
+    return isFaithful && site.kind !== 'sigmoid' ? 'faithful' : 'replaced';
   };
   return inspection.sites.map((site, index) => ({
     site,
@@ -99,7 +107,7 @@ function verdictCard(verification: Verification | null, unverified: string | nul
   const { passed, verdict, operator, samples } = verification;
   return (
     `<div class="card verdict ${passed ? 'pass' : 'fail'}"><strong>${passed ? 'Verified' : 'Failed'}</strong>` +
-    `${escaped(verdict)}.<p class="lead">Operator run as ${escaped(operator)}; inputs: ${escaped(samples)}.</p></div>`
+    `${escaped(verdict.slice(0, 1).toUpperCase() + verdict.slice(1))}.<p class="lead">Operator run as ${escaped(operator)}; inputs: ${escaped(samples)}.</p></div>`
   );
 }
 
@@ -111,19 +119,25 @@ function figures(
   const count = (outcome: Outcome): number => placed.filter((site) => site.outcome === outcome).length;
   const cells: [string, string][] = [
     [String(placed.length), 'attention sites'],
-    [String(count('replaced')), verification ? 'replaced' : 'can be replaced'],
+    [String(count('replaced') + count('faithful')), verification ? 'replaced' : 'can be replaced'],
     [String(count('refused')), 'refused'],
   ];
+  if (count('faithful') > 0) cells.push([String(count('faithful')), 'of them kept faithful to softmax']);
   if (count('kept') > 0) cells.push([String(count('kept')), 'left as they are by the mode']);
   if (verification && verification.drift.length > 0) {
-    cells.push([
-      number(Math.max(...verification.drift.map(({ maxRelative }) => maxRelative))),
-      'largest relative difference of an output',
-    ]);
+    const largest = (of: (distance: Verification['drift'][number]) => number): number =>
+      Math.max(...verification.drift.map(of));
+    cells.push(
+      verification.structure.length > 0
+        ? [percent(largest(({ relative }) => relative)), 'relative L2 distance of the outputs from softmax']
+        : [number(largest(({ maxRelative }) => maxRelative)), 'largest relative difference of an output'],
+    );
   }
   if (metric) {
-    cells.push([number(metric.original), `${escaped(metric.name)}, original`]);
-    cells.push([number(metric.converted), `${escaped(metric.name)}, converted`]);
+    cells.push([
+      `${number(metric.original)} → ${number(metric.converted)}`,
+      `${escaped(metric.name)}, original and converted`,
+    ]);
   }
   const boxes = cells.map(([value, text]) => `<div class="figure"><b>${value}</b><span>${text}</span></div>`);
   return `<div class="figures">${boxes.join('')}</div>`;
@@ -170,25 +184,41 @@ function outputsSection({ drift, structure }: Verification): string {
   );
 }
 
+const FORMS =
+  '<b>plain</b>: bias, temperature and gain of each head. <b>shifted</b>: also constants on keys, values and output. ' +
+  '<b>centred</b>: also means of scores and values. <b>spread</b>: also variance and deviation of the scores. ' +
+  'The simplest form that does well on rows held back from fitting is taken.';
+
 function calibrationSection({ calibration }: Plan): string {
-  const { samples, sites } = calibration!;
+  const { samples, sites, choice } = calibration!;
+  return section(
+    'Calibration',
+    `<div class="card"><p>Each site was fitted to the output of softmax attention on ${escaped(samples)}. ` +
+      `A bar is the error of its attention output. ${FORMS}</p>` +
+      '<p class="key"><span><i class="paper"></i>sigmoid with b = −log n</span><span><i class="fitted"></i>fitted</span></p>' +
+      `<div class="scroll wide">${calibrationBars(sites)}</div></div>` +
+      (sites.some(({ kept }) => !kept) ? `<div class="card plots">${parameterPlots(sites)}</div>` : '') +
+      (choice
+        ? `<div class="card"><p><code>--keep auto</code> kept ${choice.keep} of ${sites.length} sites faithful: ${escaped(choice.label)} for each number tried.</p>` +
+          `<div class="scroll wide">${tradeCurve(choice, sites.length)}</div></div>`
+        : keepTable(sites)),
+  );
+}
+
+/** What `--keep` would leave, for a reader who has to choose a number. */
+function keepTable(sites: NonNullable<Plan['calibration']>['sites']): string {
   const sorted = [...sites].sort((a, b) => b.error - a.error);
-  const trade = sorted.slice(0, 8).map(({ site, error }, index) => {
+  const rows = sorted.slice(0, 8).map(({ site, error, kept }, index) => {
     const next = sorted[index + 1];
     return (
-      `<tr><td class="num">${index + 1}</td><td class="name"><code>${escaped(site)}</code></td>` +
+      `<tr><td class="num">${index + 1}</td><td class="name"><code>${escaped(site)}</code>${kept ? ' (kept)' : ''}</td>` +
       `<td class="num">${percent(error)}</td><td class="num">${next ? percent(next.error) : '0 %'}</td></tr>`
     );
   });
-  return section(
-    'Calibration',
-    `<div class="card"><p>Bias, temperature and gain of every head were fitted to the output of softmax attention on ${escaped(samples)}. ` +
-      'A bar is the error of a site’s attention output.</p>' +
-      `<div class="scroll wide">${calibrationBars(sites)}</div></div>` +
-      `<div class="card plots">${parameterPlots(sites)}</div>` +
-      '<div class="card scroll"><p>What <code>--keep</code> trades: sites left faithful, worst first, and the largest error that then remains.</p>' +
-      '<table><tr><th class="num">keep</th><th>adds</th><th class="num">its error</th><th class="num">largest error left</th></tr>' +
-      `${trade.join('')}</table></div>`,
+  return (
+    '<div class="card scroll"><p>What <code>--keep</code> trades: sites left faithful, worst first, and the largest error that then remains.</p>' +
+    '<table><tr><th class="num">keep</th><th>adds</th><th class="num">its error</th><th class="num">largest error left</th></tr>' +
+    `${rows.join('')}</table></div>`
   );
 }
 

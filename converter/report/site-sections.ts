@@ -5,7 +5,7 @@ import type { Model } from '../onnx/model.js';
 import { REASONS } from '../reasons.js';
 import type { Site } from '../site.js';
 import type { PlacedSite } from './depth-strip.js';
-import { escaped, number } from './html.js';
+import { escaped, number, percent } from './html.js';
 import type { ReportInput } from './page.js';
 import { MOST_NODES, subgraphPicture, type Subgraph } from './subgraph.js';
 
@@ -34,7 +34,7 @@ export function siteSections(input: ReportInput, placed: readonly PlacedSite[]):
       }
       return (
         `<section class="card site" id="${anchor}"><header><h3>${index + 1}. <code>${escaped(site.name)}</code></h3>` +
-        `<span class="chip ${outcome}">${outcome}</span></header>${refusal(site)}${facts(site, replacement)}${pictures}</section>`
+        `<span class="chip ${outcome}">${outcome}</span></header>${refusal(site)}${facts(site, replacement)}${fitOf(input, site)}${pictures}</section>`
       );
     })
     .join('');
@@ -100,6 +100,15 @@ function facts(site: Site, replacement: Replacement | undefined): string {
     }
   }
   return `<dl>${entries.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`).join('')}</dl>`;
+}
+
+/** What calibration found for the site. */
+function fitOf({ result }: ReportInput, site: Site): string {
+  const fit = result?.plan.calibration?.sites.find((own) => own.site === site.name);
+  if (!fit) return '';
+  return fit.kept
+    ? `<p>Kept faithful: fitted, its output would be off by ${percent(fit.error)}.</p>`
+    : `<p>Fitted in the form <b>${fit.form}</b>: its output is off by ${percent(fit.error)}, ${percent(fit.heldBackError)} on rows held back.</p>`;
 }
 
 function picturePair(

@@ -33,7 +33,7 @@ td.why{min-width:230px}
 td.name{overflow-wrap:anywhere;min-width:150px}
 code{font:.85em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
 .chip{display:inline-block;border-radius:99px;padding:1px 10px;font-size:.8rem;border:1px solid currentColor;white-space:nowrap}
-.chip.replaced{color:var(--good)}.chip.kept{color:var(--soft)}.chip.refused{color:var(--wait)}
+.chip.replaced{color:var(--good)}.chip.faithful{color:var(--one)}.chip.kept{color:var(--soft)}.chip.refused{color:var(--wait)}
 .site header{display:flex;gap:10px;align-items:baseline;flex-wrap:wrap}
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(140px,1fr));gap:6px 16px;margin:12px 0 0}
 dt{color:var(--soft);font-size:.8rem}dd{margin:0;overflow-wrap:anywhere}
@@ -46,16 +46,16 @@ details{margin-top:12px}summary{cursor:pointer;color:var(--one)}
 figure{margin:0;min-width:0}figure svg{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.85rem}
 .key{display:flex;gap:18px;flex-wrap:wrap;color:var(--soft);font-size:.85rem;margin:0 0 6px}
 .key i{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:6px}
-i.drift{background:var(--one)}i.structure{background:var(--two)}i.replaced{background:var(--good)}i.refused{background:var(--wait)}i.kept{background:var(--soft)}
+i.drift{background:var(--one)}i.structure{background:var(--two)}i.replaced{background:var(--good)}i.faithful{background:var(--one)}i.paper{background:var(--soft);opacity:.5}i.fitted{background:var(--one)}i.refused{background:var(--wait)}i.kept{background:var(--soft)}
 footer{margin-top:48px;color:var(--soft);font-size:.85rem}
 svg{display:block;font-family:inherit}
 .frame svg{display:inline-block}
 .axis{stroke:var(--soft);stroke-width:2;fill:none}.stem{stroke:var(--line);stroke-width:2}
-circle.replaced{fill:var(--good)}circle.kept{fill:var(--soft)}circle.refused{fill:var(--wait)}
+circle.replaced{fill:var(--good)}circle.faithful{fill:var(--one)}circle.kept{fill:var(--soft)}circle.refused{fill:var(--wait)}
 circle.drift{fill:var(--one);fill-opacity:.85}circle.structure{fill:var(--two);fill-opacity:.85}
 .digit{fill:var(--card);font-size:10px;font-weight:600;text-anchor:middle}
 .label{fill:var(--soft);font-size:12px}.label.end{text-anchor:end}.label.middle{text-anchor:middle}.sup{font-size:9px}
-.grid{stroke:var(--line);stroke-width:1}.limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:5 4}
+.grid{stroke:var(--line);stroke-width:1}.level{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 4}.curve{stroke:var(--soft);stroke-width:1.6;fill:none}.label.strong{fill:var(--ink);font-weight:600}.limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:5 4}
 rect.paper{fill:var(--soft);fill-opacity:.5}rect.fitted{fill:var(--one)}
 .edge{stroke:var(--soft);stroke-width:1.4;fill:none;stroke-opacity:.75}
 .source rect{fill:none;stroke:var(--soft);stroke-dasharray:3 3}.source text{font-size:11px;fill:var(--soft);text-anchor:middle}

@@ -53,6 +53,8 @@ export function swapActivations(
 const DATA_TYPES: Readonly<Record<string, number>> = { float32: 1, float16: 10, float64: 11, bfloat16: 16 };
 const INT64 = 7;
 
+const RESHAPING: ReadonlySet<string> = new Set(['Unsqueeze', 'Reshape', 'Identity', 'Cast']);
+
 /** Operators between the products that keep the layout of the scores. */
 const ELEMENTWISE: ReadonlySet<string> = new Set(
   'Add Sub Mul Div Where Max Min Clip Neg Tanh Cast Identity Dropout Softmax Exp Reciprocal'.split(' '),
@@ -81,6 +83,7 @@ class SwapBuilder {
     const { graph } = this.model;
     const { site, attributes } = this.swap.replacement;
     const { headScale, headBias, headGain, rowQuery, rowMoments } = this.swap.parameters;
+    this.#refuseRowMaximum();
     const result = new Map<GraphNode, readonly Node[]>();
     const centres = this.swap.parameters.centreScores === true;
     let rowTerm: string | null = null;
@@ -125,6 +128,23 @@ class SwapBuilder {
     const found = this.model.graph.nodes.find((node) => node.name === label || node.outputs[0] === label);
     if (!found) throw new SwapRefusal(`site ${site.name}: its products are not in the main graph`);
     return found;
+  }
+
+  /** A row's largest score, subtracted for the sake of softmax, would count in a sigmoid. */
+  #refuseRowMaximum(): void {
+    const { graph } = this.model;
+    const { site } = this.swap.replacement;
+    const labels = new Set(site.nodes);
+    const isMaximum = (value: string): boolean => {
+      const node = graph.producer(value);
+      if (node && RESHAPING.has(node.opType)) return isMaximum(node.inputs[0]!);
+      return node?.opType === 'ReduceMax';
+    };
+    const subtracts = graph.nodes.some(
+      ({ name, outputs, opType, inputs }) =>
+        opType === 'Sub' && (labels.has(name) || labels.has(outputs[0]!)) && isMaximum(inputs[1]!),
+    );
+    if (subtracts) throw new SwapRefusal(`site ${site.name} subtracts the largest score of each row`);
   }
 
   /** Layouts in which row terms and shifts can be spelled: matrix products of queries and keys, and of weights and values. */

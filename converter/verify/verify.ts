@@ -205,14 +205,34 @@ async function openSwapped(
   }
   try {
     const sites = await swapSites(request, visible.filter(isSwappable), samples, openVariant);
-    return await openVariant(original, {
-      ...swapActivations(original.model, sites),
-      outputs: visible.map(({ output }) => output.original),
-    });
+    const outputs = visible.map(({ output }) => output.original);
+    return await openSpelled(
+      original,
+      { ...swapActivations(original.model, sites), outputs },
+      samples,
+      openVariant,
+    );
   } catch (error) {
     if (!(error instanceof SwapRefusal)) throw error;
     notes.push(`structure shown by the same rewrite in mode faithful: ${error.message}`);
     return null;
+  }
+}
+
+/** A session of the exchanged original that has run once; a {@link SwapRefusal} where the spelling does not suit the graph. */
+async function openSpelled(
+  original: PlacedModel,
+  variant: Variant,
+  samples: SampleSource,
+  openVariant: (model: PlacedModel, variant: Variant) => Promise<Session>,
+): Promise<Session> {
+  try {
+    const session = await openVariant(original, variant);
+    for await (const feeds of firstRuns(samples, 1)) await session.run(feeds);
+    return session;
+  } catch (error) {
+    const text = (error instanceof Error ? error.message : String(error)).split('\n')[0]!;
+    throw new SwapRefusal(`the exchanged graph does not run (${text.slice(0, 200)})`);
   }
 }
 
@@ -258,7 +278,9 @@ export async function exchangedOriginal(request: VerifyRequest, runtime: Runtime
   try {
     const samples = await samplesFor(original, await openVariant(original, {}), { data, seed });
     const sites = await swapSites(request, replaced.filter(isSwappable), samples, openVariant);
-    return variantOf(original.model, swapActivations(original.model, sites));
+    const variant = swapActivations(original.model, sites);
+    await openSpelled(original, variant, samples, openVariant);
+    return variantOf(original.model, variant);
   } finally {
     for (const session of open) await session.close();
   }

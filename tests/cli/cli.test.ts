@@ -147,6 +147,26 @@ describe('command line', function () {
     assert.equal((await runCli('verify', at('softmax.onnx'), at('other/out.onnx'))).code, 0);
   });
 
+  it('keeps the fewest sites that a bound allows, and shows the trade', async () => {
+    const auto = ['--keep', 'auto', '--within', '0.000001', '--report', at('r.html')];
+    const { code, stdout, stderr } = await convert('softmax.onnx', 'calibrated', ...auto);
+    assert.equal(code, 0, stderr);
+    assert.match(
+      stdout,
+      /Kept 2 of 2 sites faithful: relative L2 distance of the outputs, may move by 1\.0e-6/,
+    );
+    assert.match(
+      stdout,
+      /\n {3}0 .*beyond the bound\n {3}1 .*beyond the bound\n {3}2 .*(within|beyond) the bound/,
+    );
+    const page = await readFile(at('r.html'), 'utf8');
+    assert.match(
+      page,
+      /aria-label="relative L2 distance of the outputs by the number of sites kept faithful"/,
+    );
+    assert.ok(!page.includes('NaN'));
+  });
+
   it('says that there is nothing to convert', async () => {
     for (const [model, mode] of [
       ['classifier.onnx', 'faithful'],
@@ -220,6 +240,33 @@ describe('command line', function () {
       1,
       /--keep needs --mode calibrated, found faithful/,
       () => converting('softmax.onnx', 'out.onnx', '--keep', '1'),
+    ],
+    [
+      'a keep that is no number',
+      1,
+      /'some' is invalid. a whole number or "auto" is needed/,
+      () => converting('softmax.onnx', 'out.onnx', '--keep', 'some'),
+    ],
+    [
+      'a bound without keep auto',
+      1,
+      /--within needs --keep auto, found no --keep/,
+      () => converting('softmax.onnx', 'out.onnx', '--within', '3%'),
+    ],
+    [
+      'a bound that is no number',
+      1,
+      /'few' is invalid. a number that is not negative, or one with % is needed/,
+      () => converting('softmax.onnx', 'out.onnx', '--within', 'few'),
+    ],
+    [
+      'a metric with an unknown direction',
+      1,
+      /metricBetter is "bigger"; "higher" or "lower" is allowed/,
+      () =>
+        written('m.mjs', 'export const metric = () => 1, metricBetter = "bigger";', () =>
+          converting('softmax.onnx', 'out.onnx', '--metric', at('m.mjs')),
+        ),
     ],
     ['a missing model', 2, /nowhere\.onnx: no such file or folder/, () => converting('nowhere.onnx')],
     [

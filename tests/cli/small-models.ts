@@ -202,3 +202,26 @@ export function withExternalData(
   }
   return { model: proto.onnx.ModelProto.encode(decoded).finish(), data: Buffer.concat(parts) };
 }
+
+/** The attention model inside a branch that is always taken; the other branch gives `x` itself. */
+export function nestedModel(options: SmallModel = {}): Uint8Array {
+  const inner = proto.onnx.ModelProto.decode(attentionModel(options));
+  const { node, initializer, input, output } = inner.graph!;
+  const result = (name: string): proto.onnx.IValueInfoProto => ({ ...output![0]!, name });
+  const taken = { name: 'taken', node: node!, initializer: initializer!, output: [result('y')] };
+  const other = {
+    name: 'other',
+    node: [{ opType: 'Identity', name: 'same', input: ['x'], output: ['x_same'] }],
+    output: [result('x_same')],
+  };
+  const branch = (name: string, g: proto.onnx.IGraphProto): Attribute => ({ name, type: 5, g });
+  const choice: Node = {
+    opType: 'If',
+    name: 'choice',
+    input: ['always'],
+    output: ['result'],
+    attribute: [branch('then_branch', taken), branch('else_branch', other)],
+  };
+  const always = { name: 'always', dims: [], dataType: 9, rawData: Uint8Array.of(1) };
+  return encode([choice], [always], input!, [result('result')]);
+}
