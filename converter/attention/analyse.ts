@@ -18,7 +18,13 @@ import { findFused, fusedAnchor, fusedReader } from './fused.js';
 import { findDead } from './liveness.js';
 import { planMasks, type MaskPlan } from './masks.js';
 import { quantisingNode } from './quantised.js';
-import { findScorePaths, findWeightPath, type ScorePath, type WeightPath } from './paths.js';
+import {
+  findChangingNode,
+  findScorePaths,
+  findWeightPath,
+  type ScorePath,
+  type WeightPath,
+} from './paths.js';
 
 /** An attention site that is spelled out in standard operators. */
 export interface SpelledSite {
@@ -153,6 +159,14 @@ function examine(anchor: Anchor, knowledge: Knowledge): SpelledSite | RefusedSit
     ]);
   }
   if (weights === null) {
+    const between = anchor.kind === 'softmax' ? findChangingNode(anchor, search.paths, knowledge) : null;
+    if (between !== null) {
+      return refuse(
+        'weights-changed',
+        `'${nodeLabel(between)}' (${between.opType}) stands between the weights and their product with the values`,
+        [between, anchor.node],
+      );
+    }
     return refuse('no-value-product', `the weights '${anchor.weights}' reach no matrix product`, [
       anchor.node,
     ]);

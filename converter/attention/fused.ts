@@ -52,9 +52,17 @@ export function given(node: GraphNode, input: number): string | null {
   return name === undefined || name === '' ? null : name;
 }
 
-export function sizesOf(node: GraphNode, name: string, knowledge: Knowledge): Size[] {
+/** Shape of an operand. @throws Refused when it is unknown, or of another rank than those given */
+export function sizesOf(
+  node: GraphNode,
+  name: string,
+  knowledge: Knowledge,
+  ranks: readonly number[] = [],
+): Size[] {
   const sizes = knowledge.sizes(node.graph, name);
   if (sizes === null) throw new Refused('shape-unknown', `the shape of '${name}' cannot be inferred`, [node]);
+  if (ranks.length > 0 && !ranks.includes(sizes.length))
+    throw unsupported(node, `has '${name}' of rank ${sizes.length}`);
   return sizes;
 }
 

@@ -144,3 +144,36 @@ export function findWeightPath(graph: Graph, weights: string, knowledge: Knowled
   }
   return null;
 }
+
+const MAX_CHANGES = 12;
+
+/**
+ * The first operator on the way from weights to a product that the derivation cannot follow, where the scores compare two
+ * computed tensors; `null` when no product is near.
+ */
+export function findChangingNode(
+  { graph, weights }: { readonly graph: Graph; readonly weights: string },
+  scores: readonly ScorePath[],
+  knowledge: Knowledge,
+): GraphNode | null {
+  const isComparison = scores.some(({ product }) =>
+    product.node.inputs.slice(0, 2).every((name) => !knowledge.isConstant(product.node.graph, name)),
+  );
+  if (!isComparison) return null;
+  let frontier: { name: string; first: GraphNode | null }[] = [{ name: weights, first: null }];
+  for (let depth = 0, visits = 0; depth < MAX_CHANGES; depth++) {
+    const next: typeof frontier = [];
+    for (const { name, first } of frontier) {
+      for (const node of graph.uses(name)) {
+        if (++visits > MAX_VISITS) return null;
+        if (first !== null && isContraction(node) && node.inputs.indexOf(name) < 2) return first;
+        if (isOp(node, 'Shape', 'Size') || node.subgraphs.length > 0) continue;
+        const follows = node.domain === '' && WEIGHT_STEPS.has(node.opType);
+        for (const output of node.outputs)
+          next.push({ name: output, first: first ?? (follows ? null : node) });
+      }
+    }
+    frontier = next;
+  }
+  return null;
+}

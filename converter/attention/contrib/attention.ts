@@ -31,7 +31,7 @@ export function readContribAttention(node: GraphNode, knowledge: Knowledge): Fus
   }
   const heads = intAttribute(node, 'num_heads', 0);
   const sizes = sizesOf(node, x, knowledge);
-  const width = fixed(sizesOf(node, weights, knowledge)[1]!, node);
+  const width = fixed(sizesOf(node, weights, knowledge, [2])[1]!, node);
   if (sizes.length !== 3 || heads < 1)
     throw unsupported(node, `has an input of rank ${sizes.length} and ${heads} heads`);
   const widths = intsAttribute(node, 'qkv_hidden_sizes') ?? [width / 3, width / 3, width / 3];

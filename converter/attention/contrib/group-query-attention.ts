@@ -41,14 +41,14 @@ export function readGroupQuery(node: GraphNode, knowledge: Knowledge): FusedRead
   }
   if (node.outputs[3])
     throw new Refused('unsupported-outputs', `'${nodeLabel(node)}' yields its scores`, [node]);
-  const q = sizesOf(node, node.inputs[0]!, knowledge);
+  const q = sizesOf(node, node.inputs[0]!, knowledge, [3]);
   const isPacked = given(node, 1) === null;
   const headSize = divided(q[2]!, isPacked ? heads + 2 * kvHeads : heads, node);
   const past = readPast(node, 3, 4, knowledge);
   const bias = given(node, 10);
   const sizes = { batch: q[0]!, heads, kvHeads, rows: q[1]!, past: null, headSize, valueHeadSize: headSize };
   // How many positions the cache holds in the end is told when the model runs; a bias has one for each.
-  const total = bias === null ? uniform(FRESH_BASE, q[1]!) : sizesOf(node, bias, knowledge).at(-1)!;
+  const total = bias === null ? uniform(FRESH_BASE, q[1]!) : sizesOf(node, bias, knowledge, [4]).at(-1)!;
   const axes = callAxes({ ...sizes, newKeys: past === null ? q[1]! : total });
   const form = emptyForm(scaleOf(node, fixed(headSize, node)), floatAttribute(node, 'softcap', 0));
   if (bias !== null) addMask(form, labelMask(node, bias, axes, knowledge), node, knowledge);

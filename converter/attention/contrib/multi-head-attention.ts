@@ -35,11 +35,11 @@ export function readMultiHead(node: GraphNode, knowledge: Knowledge): FusedReadi
   }
   if (node.outputs[3])
     throw new Refused('unsupported-outputs', `'${nodeLabel(node)}' yields its scores`, [node]);
-  const q = sizesOf(node, node.inputs[0]!, knowledge);
+  const q = sizesOf(node, node.inputs[0]!, knowledge, [3, 5]);
   const keyName = given(node, 1);
   const valueName = given(node, 2);
-  const k = keyName === null ? null : sizesOf(node, keyName, knowledge);
-  const v = valueName === null ? null : sizesOf(node, valueName, knowledge);
+  const k = keyName === null ? null : sizesOf(node, keyName, knowledge, [3, 4, 5]);
+  const v = valueName === null ? null : sizesOf(node, valueName, knowledge, [3, 4]);
   const packed = q.length === 5 ? 'qkv' : k?.length === 5 ? 'kv' : 'none';
   if (packed === 'none' && (k === null || v === null)) throw unsupported(node, 'lacks keys or values');
   const headSize = q.length === 5 ? q[4]! : divided(q[2]!, heads, node);

@@ -27,7 +27,7 @@ export function readPacked(node: GraphNode, knowledge: Knowledge): FusedReading 
     throw unsupported(node, 'packs queries, keys and values into one tensor');
   if (given(node, 3) !== null) throw unsupported(node, 'adds a bias to its operands');
   if (given(node, 6) !== null) throw unsupported(node, 'adds a bias per sequence to its scores');
-  const v = sizesOf(node, node.inputs[2]!, knowledge);
+  const v = sizesOf(node, node.inputs[2]!, knowledge, [2]);
   const headSize = divided(q[1]!, heads, node);
   const axes = callAxes({
     batch: uniform(1, q[0]!),
