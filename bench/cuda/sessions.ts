@@ -22,14 +22,15 @@ const MANY_LAYERS = 16;
 
 const encoder = { length: 4096, hidden: 768, heads: 12, kvHeads: 12, causal: false } as const;
 const gpt = { length: 8192, hidden: 2048, heads: 16, kvHeads: 16, causal: true } as const;
+const grouped = { length: 8192, hidden: 2048, heads: 32, kvHeads: 8, causal: true } as const;
 const MODELS: Record<string, Omit<TransformerShape, 'layers'>> = {
   'encoder, hidden 768, d 64, N 4096, MultiHeadAttention': { ...encoder, attention: 'MultiHeadAttention' },
   'GPT block, hidden 2048, d 128, causal, N 8192, MultiHeadAttention': {
     ...gpt,
     attention: 'MultiHeadAttention',
   },
-  'GPT block, hidden 2048, d 128, causal, N 8192, GroupQueryAttention': {
-    ...gpt,
+  'GPT block, hidden 2048, 32 query and 8 kv heads of 64, causal, N 8192, GroupQueryAttention': {
+    ...grouped,
     attention: 'GroupQueryAttention',
   },
 };
