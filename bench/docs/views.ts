@@ -76,7 +76,8 @@ export const VIEWS: Readonly<Record<string, View>> = {
   cuda: {
     title: 'CUDA kernels',
     text: 'The CUDA kernels against attention of other libraries on one GPU. A ratio above 1 means that ours is faster.',
-    command: 'python bench/cuda/native.py --json docs/data/cuda-h100.json',
+    command:
+      'python bench/cuda/bench.py --library libort_sigmoid_attention_cuda.so --json docs/data/cuda-h100.json',
     plot: { title: 'Prefill, TFLOP/s', line: null, bars: throughputBars },
   },
   converter: {
