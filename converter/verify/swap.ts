@@ -323,7 +323,13 @@ class SwapBuilder {
     const axes = outer.flatMap((dim, axis) => (dim === heads ? [axis] : []));
     const shapeWith = (axis: number): number[] =>
       dims.map((_, a) => (a === axis ? heads : a === rank - 1 ? channels : 1));
-    if (axes.length > 0 || heads === 1) {
+    if (rank > 4 && axes.length > 1) {
+      throw new SwapRefusal(
+        `site ${this.swap.replacement.site.name}: several axes of its scores [${dims.join(', ')}] are as long as it has heads`,
+      );
+    }
+    // In rank 3 batch and heads share an axis, whose size in one run says nothing about others.
+    if (heads === 1 || (axes.length > 0 && rank !== 3)) {
       const axis = rank === 4 && axes.includes(1) ? 1 : (axes[0] ?? -1);
       return this.#node(op, [value, this.#floats(numbers.flat(), shapeWith(axis))]);
     }
