@@ -50,6 +50,8 @@ export function charLmTask(): Task | null {
     metric: 'perplexity',
     goal: 'within +3 %',
     reached: (original, calibrated) => calibrated <= original * 1.03,
+    within: { amount: 0.03, relative: true },
+    better: 'lower',
     model,
     folder: path.dirname(file),
     fitting: sourceOf(`${FITTED_ROWS} x ${ids.dims[1]} characters`, runs),

@@ -43,6 +43,8 @@ export function digitsTask(): Task {
     metric: 'accuracy',
     goal: 'within 0.3 points',
     reached: (original, calibrated) => calibrated >= original - 0.003,
+    within: { amount: 0.003, relative: false },
+    better: 'higher',
     model,
     folder: path.dirname(file),
     fitting: sourceOf(`${FITTED} digits`, runs),

@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { performance } from 'node:perf_hooks';
-import { planParameters } from '../../converter/calibrate/plan.js';
+import { planParameters, type PlanRequest } from '../../converter/calibrate/plan.js';
 import { short, table } from '../../converter/cli/table.js';
 import type { Mode } from '../../converter/conversion.js';
 import { convert } from '../../converter/index.js';
@@ -63,34 +63,41 @@ class TaskBench {
     const original = await this.#score(variantOf(task.model, {}), task.scoreJudged);
     this.#original = original;
     this.#add('original', 0, 0, original, { seconds: 0, cpuSeconds: 0 });
-    const paper = await this.#converted('paper', 0);
-    const faithful = await this.#converted('faithful', 0);
-    const none = await this.#converted('calibrated', 0);
-    let chosen = none;
-    const fittedOriginal = await this.#score(variantOf(task.model, {}), task.scoreFitted);
-    for (let keep = 0; keep < none.sites; keep++) {
-      const bytes = keep === 0 ? none.bytes : await this.#bytes('calibrated', keep);
-      const fitted = await this.#score(bytes, task.scoreFitted);
-      if (!task.reached(fittedOriginal.value, fitted.value) && keep < none.sites - 1) continue;
-      if (keep > 0) chosen = await this.#converted('calibrated', keep);
-      return {
-        original: original.value,
-        paper: paper.value,
-        calibrated: chosen.value,
-        faithful: faithful.value,
-        kept: keep,
-        sites: none.sites,
-        calibratedKeepingNone: none.value,
-      };
-    }
-    throw new Error(`task ${task.name}: its model has no site to convert`);
+    const paper = await this.#converted('paper');
+    const faithful = await this.#converted('faithful');
+    const none = await this.#converted('calibrated');
+    const chosen = await this.#kept(none);
+    return {
+      original: original.value,
+      paper: paper.value,
+      calibrated: chosen.value,
+      faithful: faithful.value,
+      kept: chosen.kept,
+      sites: none.sites,
+      calibratedKeepingNone: none.value,
+    };
   }
 
-  async #bytes(mode: Mode, keep: number): Promise<Uint8Array> {
-    return (await this.#conversion(mode, keep)).bytes;
+  /** The fewest sites kept faithful that meet the goal on the fitted data. */
+  async #kept(none: { value: number; bytes: Uint8Array }): Promise<{ value: number; kept: number }> {
+    const { task } = this;
+    const scoreFitted = async (bytes: Uint8Array): Promise<number> =>
+      (await this.#score(bytes, task.scoreFitted)).value;
+    const original = await scoreFitted(variantOf(task.model, {}));
+    if (task.reached(original, await scoreFitted(none.bytes))) return { value: none.value, kept: 0 };
+    const metric = { name: task.metric, better: task.better, score: scoreFitted };
+    const { value, kept } = await this.#converted('calibrated', {
+      keep: 'auto',
+      within: task.within,
+      metric,
+    });
+    return { value, kept };
   }
 
-  async #conversion(mode: Mode, keep: number): Promise<{ bytes: Uint8Array; sites: number; time: FitTime }> {
+  async #converted(
+    mode: Mode,
+    keeping: Pick<PlanRequest, 'keep' | 'within' | 'metric'> = {},
+  ): Promise<{ value: number; bytes: Uint8Array; sites: number; kept: number }> {
     const { task, runtime } = this;
     const began = performance.now();
     const cpuBefore = process.cpuUsage();
@@ -99,21 +106,19 @@ class TaskBench {
       mode,
       runtime: () => Promise.resolve(runtime),
       source: task.fitting,
-      keep,
       seed: SEED,
+      ...keeping,
     });
     const conversion = convert(task.model, { mode, parameters: ({ name }) => plan.parameters.get(name) });
     const seconds = (performance.now() - began) / 1000;
     const { user, system } = process.cpuUsage(cpuBefore);
     const time = { seconds, cpuSeconds: (user + system) / 1e6 };
-    return { bytes: conversion.toBytes(), sites: conversion.replaced.length, time };
-  }
-
-  async #converted(mode: Mode, keep: number): Promise<{ value: number; bytes: Uint8Array; sites: number }> {
-    const { bytes, sites, time } = await this.#conversion(mode, keep);
-    const score = await this.#score(bytes, this.task.scoreJudged);
-    this.#add(mode, keep, sites, score, time);
-    return { value: score.value, bytes, sites };
+    const bytes = conversion.toBytes();
+    const sites = conversion.replaced.length;
+    const kept = plan.calibration?.choice?.keep ?? 0;
+    const score = await this.#score(bytes, task.scoreJudged);
+    this.#add(mode, kept, sites, score, time);
+    return { value: score.value, bytes, sites, kept };
   }
 
   async #score(bytes: Uint8Array, score: (session: Session) => Promise<Score>): Promise<Score> {

@@ -41,6 +41,8 @@ export function ocrTask(): Task {
     metric: 'character error rate',
     goal: 'within +0.002',
     reached: (original, calibrated) => calibrated <= original + 0.002,
+    within: { amount: 0.002, relative: false },
+    better: 'lower',
     model,
     folder: path.dirname(RECOGNISER_FILE),
     fitting: sourceOf(`${FITTED} rendered lines`, () => fitted.map(drawn)),

@@ -1,4 +1,5 @@
 /** A task that a model is for: inputs to fit on, and a metric on data that fitting never saw. */
+import type { Bound } from '../../converter/calibrate/judge.js';
 import type { SampleSource } from '../../converter/data/source.js';
 import type { Model } from '../../converter/index.js';
 import type { Session } from '../../converter/verify/runtime.js';
@@ -17,6 +18,9 @@ export interface Task {
   /** What the result of mode `calibrated` has to reach, and whether a pair of values does. */
   readonly goal: string;
   readonly reached: (original: number, calibrated: number) => boolean;
+  /** The same goal as a bound on the metric. */
+  readonly within: Bound;
+  readonly better: 'higher' | 'lower';
   readonly model: Model;
   readonly folder: string;
   readonly fitting: SampleSource;

@@ -62,13 +62,13 @@ export function fitHead(
   while (iterations < maxIterations) {
     iterations++;
     const next = moved(best, prior.step(normal, damping));
-    const loss = lossOf(blocks, softcap, next) + prior.cost(next);
-    if (loss < normal.loss) {
-      const settled = normal.loss - loss < CONVERGED * normal.loss;
+    const tried = prior.added(normalEquations(blocks, softcap, next), next);
+    if (tried.loss < normal.loss) {
+      const settled = normal.loss - tried.loss < CONVERGED * normal.loss;
       best = next;
+      normal = tried;
       if (settled) break;
       damping = Math.max(damping / 6, 1e-7);
-      normal = prior.added(normalEquations(blocks, softcap, best), best);
     } else {
       damping *= 8;
       if (damping > 1e6) break;
@@ -99,7 +99,6 @@ function moved(from: HeadParameters, step: Float64Array): HeadParameters {
 }
 
 interface Prior {
-  cost(parameters: HeadParameters): number;
   /** Normal equations with the prior. */
   added(normal: NormalEquations, parameters: HeadParameters): NormalEquations;
   /** The damped step; 0 for everything that the form does not fit. */
@@ -135,8 +134,6 @@ function priorOf(blocks: readonly HeadRows[], form: HeadForm, energy: number): P
       ...p.outputShift,
     );
   return {
-    cost: (parameters) =>
-      distances(parameters).reduce((sum, value, i) => sum + weights[i]! * value * value, 0),
     added: ({ loss, gradient, hessian }, parameters) => {
       distances(parameters).forEach((value, i) => {
         loss += weights[i]! * value * value;

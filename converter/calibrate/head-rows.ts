@@ -9,7 +9,7 @@ import { rowScores, type CapturedCall } from './captured-call.js';
 import { MOMENTS, type HeadRows } from './head-parameters.js';
 
 /** Multiply-adds that one pass over the rows of one head may cost; it bounds memory and time alike. */
-const BUDGET = 1e7;
+const BUDGET = 7e6;
 const ROWS_PER_CALL = 128;
 
 export class RowStore {
