@@ -1,4 +1,5 @@
 /** What a shape rule is given and yields, and the rules that operators of several domains share. */
+import { FRESH_BASE } from './environment.js';
 import type { GraphNode } from './node.js';
 import { broadcastDims, type NumericTensor } from './numeric.js';
 
@@ -28,7 +29,9 @@ export function broadcast(context: ShapeContext, shapes: readonly (Dims | null)[
     dims.forEach((dim, axis) => {
       const at = rank - dims.length + axis;
       if (dim === 1 || dim === out[at]) return;
-      if (out[at] === 1) out[at] = dim;
+      // An open size is whatever it meets.
+      if (out[at] === 1 || out[at]! >= FRESH_BASE) out[at] = dim;
+      else if (dim >= FRESH_BASE) return;
       else context.mismatch(out[at]!, dim);
     });
   }

@@ -17,6 +17,7 @@ import {
   textAttribute,
 } from './node.js';
 import { axesOf, reshapeDims, sliceAxes, splitSizes } from './operator-arguments.js';
+import { SEQUENCE_RULES } from './sequence-shapes.js';
 import { broadcast, first, matMulDims, type Dims, type ShapeContext, type ShapeRule } from './shape-rule.js';
 
 /** No runtime takes tensors of more dimensions; a shape tensor that asks for them is hostile. */
@@ -193,6 +194,7 @@ const resize: ShapeRule = (context) => {
 };
 
 const RULES: Readonly<Record<string, ShapeRule>> = {
+  ...SEQUENCE_RULES,
   ...Object.fromEntries(
     [
       'Identity Dropout Cast CastLike Relu LeakyRelu PRelu Elu Selu Celu Gelu HardSigmoid HardSwish Mish Softplus Softsign',
