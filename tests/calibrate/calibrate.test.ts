@@ -87,12 +87,15 @@ describe('calibration', function () {
           return [site, { ...parameters, biasMode: 'none' as const, headBias }];
         }),
       );
-      for (const length of [6, 60]) {
+      for (const length of [6, 60, 240]) {
         const [own, fixed] = [
           await drift(bytes, calibrated(bytes, fitted), [length, length]),
           await drift(bytes, calibrated(bytes, { ...fitted, parameters: frozen }), [length, length]),
         ];
-        assert.ok(own < fixed, `length ${length}: ${own} ${fixed}`);
+        const start = await drift(bytes, paper(bytes), [length, length]);
+        const found = `length ${length}: ${own}, bias fixed ${fixed}, -log n ${start}`;
+        assert.ok(own < fixed / 2, found);
+        assert.ok(own < (length < 16 ? start : start / 2), found);
       }
     });
   }
