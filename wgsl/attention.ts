@@ -11,15 +11,18 @@ import {
 } from '../op/constraints.js';
 import { type Attributes, INPUTS, type InputName } from '../op/schema.js';
 import { sizeOf, type Tensor } from '../op/tensor.js';
+import { BindGroups } from './bind-groups.js';
 import { type CallPlan, CallPlanner } from './plan-call.js';
 import { DeviceResources, type ResourceCounts } from './resources.js';
+import type { Adapter } from './variants.js';
 import type { CallTensor, GpuInputs, GpuOutputs, GpuTensor, Role } from './tensor.js';
 
-/** Bounds on what a dispatch may use; those of the device when absent. */
+/** What a dispatch may use; all that the device has when absent. */
 export interface KernelOptions {
   /** Of one storage binding. */
   readonly maxBindingBytes?: number;
-  readonly maxWorkgroupBytes?: number;
+  /** Taken for the choice of kernels instead of what the device says of itself. */
+  readonly adapter?: Partial<Adapter>;
 }
 
 /** Name and dimensions of each output of a call. */
@@ -37,6 +40,7 @@ export class SigmoidAttentionKernels {
   readonly device: GPUDevice;
   readonly #resources: DeviceResources;
   readonly #options: KernelOptions;
+  readonly #bindGroups: BindGroups;
   readonly #hasFloat16: boolean;
   /** By what they depend on, in the order of last use. */
   readonly #plans = new Map<string, CallPlan>();
@@ -45,6 +49,7 @@ export class SigmoidAttentionKernels {
     this.device = device;
     this.#resources = new DeviceResources(device);
     this.#options = options;
+    this.#bindGroups = new BindGroups(device);
     this.#hasFloat16 = device.features.has('shader-f16');
   }
 
@@ -61,22 +66,20 @@ export class SigmoidAttentionKernels {
     outputs: GpuOutputs,
     attributes: Attributes = {},
   ): void {
-    const { clearBytes, steps } = this.#plan(inputs, outputs, attributes);
+    const plan = this.#plan(inputs, outputs, attributes);
+    const { clearBytes, steps } = plan;
     if (clearBytes > 0) encoder.clearBuffer(outputs.Y.buffer, outputs.Y.offset ?? 0, clearBytes);
     if (steps.length === 0) return;
-    const bufferOf = (role: Role): GPUBuffer =>
-      (outputs[role as keyof GpuOutputs] ?? inputs[role as InputName])!.buffer;
+    const groups = this.#bindGroups.of(
+      plan,
+      (role) => (outputs[role as keyof GpuOutputs] ?? inputs[role as InputName])!.buffer,
+    );
     const pass = encoder.beginComputePass({ label: 'SigmoidAttention' });
-    for (const { pipeline, uniform, bindings, grid } of steps) {
-      const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: uniform } }];
-      for (const bound of bindings) {
-        const buffer = typeof bound.buffer === 'string' ? bufferOf(bound.buffer) : bound.buffer;
-        entries.push({ binding: entries.length, resource: { ...bound, buffer } });
-      }
+    steps.forEach(({ pipeline, grid }, index) => {
       pass.setPipeline(pipeline.pipeline);
-      pass.setBindGroup(0, this.device.createBindGroup({ layout: pipeline.layout, entries }));
+      pass.setBindGroup(0, groups[index]!);
       pass.dispatchWorkgroups(...grid);
-    }
+    });
     pass.end();
   }
 

@@ -11,14 +11,16 @@ export interface DecodeTile {
   readonly threads: number;
   /** Rows of a workgroup: query rows times query heads of one kv head; 1, 2, 4 or 8. */
   readonly rows: number;
+  /** Keys times rows that go through workgroup memory at a time; a multiple of `threads` at least. */
+  readonly weights: number;
 }
 
 /** Neighbouring invocations that share the dot products of a key. */
 const TEAM = 8;
 /** Neighbouring invocations that read a row of V. */
 const VALUE_LANES = 32;
-/** Keys times rows that go through workgroup memory at a time. */
-const TILE_WEIGHTS = 128;
+/** Rows of K or V that an invocation reads before it uses the first. */
+const MAX_BATCH = 4;
 /** The largest head size of Q and K: their rows lie in workgroup memory. */
 export const DECODE_MAX_HEAD_SIZE = 256;
 
@@ -29,19 +31,24 @@ export function decodeExtent(tile: DecodeTile): {
   tileKeys: number;
 } {
   const queries = tile.rows * DECODE_MAX_HEAD_SIZE * 4;
-  const partials = TILE_WEIGHTS * (TEAM + 1) * 4;
+  const partials = tile.weights * (TEAM + 1) * 4;
   return {
     valueColumns: 4 * VALUE_LANES,
-    workgroupBytes: queries + Math.max(partials, 16 * tile.threads) + TILE_WEIGHTS * 4,
-    tileKeys: TILE_WEIGHTS / tile.rows,
+    workgroupBytes: queries + Math.max(partials, 16 * tile.threads) + tile.weights * 4,
+    tileKeys: tile.weights / tile.rows,
   };
 }
 
 /** The whole shader; its entry point is `decode`, its grid (row tiles, kv heads * value tiles, batch * splits). */
 export function decodeShader(layout: ElementLayout, tile: DecodeTile, partial: boolean): string {
-  const { threads, rows } = tile;
+  const { threads, rows, weights } = tile;
   const eachRow = (piece: (r: number) => string): string => unroll(rows, piece);
-  const scratch = Math.max(TILE_WEIGHTS * (TEAM + 1), 4 * threads);
+  const tileKeys = weights / rows;
+  const eachKey = (piece: (n: number) => string): string => unroll(keyBatch, piece);
+  const eachValue = (piece: (n: number) => string): string => unroll(valueBatch, piece);
+  const keyBatch = Math.min(MAX_BATCH, tileKeys / (threads / TEAM));
+  const valueBatch = Math.min(MAX_BATCH, tileKeys / (threads / VALUE_LANES));
+  const scratch = Math.max(weights * (TEAM + 1), 4 * threads);
   return /* wgsl */ `${attentionInterface(layout, partial)}
 const THREADS = ${threads}u;
 const ROWS = ${rows}u;
@@ -49,13 +56,15 @@ const TEAM = ${TEAM}u;
 const TEAMS = THREADS / TEAM;
 const VALUE_LANES = ${VALUE_LANES}u;
 const VALUE_GROUPS = THREADS / VALUE_LANES;
-const TILE_KEYS = ${TILE_WEIGHTS / rows}u;
+const TILE_KEYS = ${tileKeys}u;
+const KEY_BATCH = ${keyBatch}u;
+const VALUE_BATCH = ${valueBatch}u;
 const MAX_DEPTH = ${DECODE_MAX_HEAD_SIZE / 4}u;
 
 var<workgroup> queries: array<vec4f, ${(rows * DECODE_MAX_HEAD_SIZE) / 4}>;
 // Partial dot products as [key][row][team member], later partial sums of Y as [value group][lane][4].
 var<workgroup> scratch: array<f32, ${scratch}>;
-var<workgroup> tile_weights: array<f32, ${TILE_WEIGHTS}>;
+var<workgroup> tile_weights: array<f32, ${weights}>;
 
 @compute @workgroup_size(THREADS)
 fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
@@ -91,7 +100,7 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
     let h = first_query_head + r / count;
     if (r < all_rows) {
       queries[t / depth_vectors * MAX_DEPTH + t % depth_vectors] =
-        head_of(b, h).scale * read_q(start_of(problem.q, b, h, problem.row_begin + r % count), t % depth_vectors);
+        query_scale(head_of(b, h)) * read_q(start_of(problem.q, b, h, problem.row_begin + r % count), t % depth_vectors);
     }
   }
 
@@ -112,13 +121,16 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
 
   for (var tile_key = key_begin; tile_key < key_end; tile_key += TILE_KEYS) {
     let tile_end = min(TILE_KEYS, key_end - tile_key);
-    for (var key = thread / TEAM; key < tile_end; key += TEAMS) {
-      ${eachRow((r) => `var s${r} = 0.0;`)}
+    // Several keys at a time, so that their reads overlap; keys past the end are read as the last, with a weight of 0.
+    for (var step = 0u; step < TILE_KEYS; step += KEY_BATCH * TEAMS) {
+      let key = step + thread / TEAM;
+      if (step >= tile_end) { continue; }
+      ${eachKey((n) => eachRow((r) => `var s${n}_${r} = 0.0;`))}
       for (var d4 = member; d4 < depth_vectors; d4 += TEAM) {
-        let x = read_key(b, hkv, tile_key + key, d4);
-        ${eachRow((r) => `s${r} += dot(queries[${r}u * MAX_DEPTH + d4], x);`)}
+        ${eachKey((n) => `let x${n} = read_key(b, hkv, min(tile_key + key + ${n}u * TEAMS, key_end - 1u), d4);`)}
+        ${eachRow((r) => `{ let q = queries[${r}u * MAX_DEPTH + d4]; ${eachKey((n) => `s${n}_${r} += dot(q, x${n});`)} }`)}
       }
-      ${eachRow((r) => `scratch[(key * ROWS + ${r}u) * (TEAM + 1u) + member] = s${r};`)}
+      ${eachKey((n) => eachRow((r) => `scratch[((key + ${n}u * TEAMS) * ROWS + ${r}u) * (TEAM + 1u) + member] = s${n}_${r};`))}
     }
     workgroupBarrier();
     for (var t = thread; t < TILE_KEYS / 4u * ROWS; t += THREADS) {
@@ -134,17 +146,24 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
     }
     workgroupBarrier();
     if (column < value_columns()) {
-      for (var key = thread / VALUE_LANES; key < tile_end; key += VALUE_GROUPS) {
-        let x = read_value(b, hkv, tile_key + key, column);
+      for (var step = 0u; step < TILE_KEYS; step += VALUE_BATCH * VALUE_GROUPS) {
+        if (step >= tile_end) { break; }
+        let key = step + thread / VALUE_LANES;
+        ${eachValue((n) => `let x${n} = read_value(b, hkv, min(tile_key + key + ${n}u * VALUE_GROUPS, key_end - 1u), column);`)}
         // A key of weight 0 takes no part, not even when its value is NaN.
-        ${eachRow((r) => `let w${r} = tile_weights[key * ROWS + ${r}u]; if (takes_part(w${r})) { o${r} += w${r} * x; }`)}
+        ${eachValue((n) =>
+          eachRow(
+            (r) => `{ let w = tile_weights[(key + ${n}u * VALUE_GROUPS) * ROWS + ${r}u];
+            o${r} += select(vec4f(), w * x${n}, takes_part(w)); }`,
+          ),
+        )}
       }
     }
   }
 
   // The parts of the value groups are added by the first lanes, which also write.
   var totals: array<f32, ROWS>;
-  if (is_set(NORMALIZE)) {
+  if (NORMALIZE) {
     workgroupBarrier();
     scratch[thread] = weight_sum;
     workgroupBarrier();
@@ -165,7 +184,7 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
     ${
       partial
         ? `let factor = 1.0; if (lane == 0u && first_vector == 0u) { write_out(at, value_columns(), vec4f(totals[${r}])); }`
-        : `var factor = head_of(b, h).gain; if (is_set(NORMALIZE)) { factor = select(factor / totals[${r}], 0.0, totals[${r}] == 0.0); }`
+        : `var factor = head_of(b, h).gain; if (NORMALIZE) { factor = select(factor / totals[${r}], 0.0, totals[${r}] == 0.0); }`
     }
     if (column < value_columns()) { write_out(at, column, factor * total); }
   }`,

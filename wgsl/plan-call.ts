@@ -30,7 +30,7 @@ import { prefillExtent, prefillShader } from './prefill.wgsl.js';
 import type { DeviceResources, Pipeline, PipelineDescription } from './resources.js';
 import { appendShader, combineShader, HEADS_SHADER, ROW_KERNEL_THREADS } from './rows.wgsl.js';
 import type { ElementLayout } from './shader.js';
-import { BYTES_PER_ELEMENT, type CallTensor } from './tensor.js';
+import { BYTES_PER_ELEMENT, type CallTensor, type Role } from './tensor.js';
 import { encodeProblem, type ProblemFields } from './uniform.js';
 import { chooseVariant, type Variant } from './variants.js';
 
@@ -50,7 +50,7 @@ const HEAD_BYTES = 32;
 const UNBOUNDED = 0x3fffffff;
 const MASK_KINDS = { bool: 1, float: 2, float16: 3, int64: 0 } as const;
 /** The bits of the field `flags`. */
-const FLAGS = { perHead: 1, normalize: 2, biasByVisible: 4 } as const;
+const FLAGS = { perHead: 1, biasByVisible: 2 } as const;
 /** In the order of the bindings of the kernel that gathers them. */
 const PER_HEAD_INPUTS = [
   'nonpad_kv_seqlen',
@@ -73,6 +73,8 @@ export interface CallPlan {
   /** Bytes of Y that are set to 0, where there are no keys. */
   readonly clearBytes: number;
   readonly steps: readonly Step[];
+  /** The tensors whose buffers the steps bind. */
+  readonly roles: readonly Role[];
 }
 
 export class CallPlanner {
@@ -121,20 +123,24 @@ export class CallPlanner {
     const { batch, queryLength, keyLength } = sizes;
     const elements = sizeOf(outputs.Y.dims);
     if (batch === 0 || keyLength === 0)
-      return { clearBytes: Math.ceil((elements * BYTES_PER_ELEMENT[outputs.Y.type]) / 4) * 4, steps: [] };
+      return {
+        clearBytes: Math.ceil((elements * BYTES_PER_ELEMENT[outputs.Y.type]) / 4) * 4,
+        steps: [],
+        roles: [],
+      };
     if (queryLength > 0) this.#attend();
     if (outputs.present_key !== undefined) this.#append(this.#k, this.#pastKey, outputs.present_key);
     if (outputs.present_value !== undefined) this.#append(this.#v, this.#pastValue, outputs.present_value);
-    return { clearBytes: 0, steps: this.#steps };
+    const bound = this.#steps.flatMap(({ bindings }) => bindings.map(({ buffer }) => buffer));
+    const roles = [...new Set(bound.filter((buffer) => typeof buffer === 'string'))];
+    return { clearBytes: 0, steps: this.#steps, roles };
   }
 
   #attend(): void {
     const { sizes } = this.#call;
     const { kvHeads, queryHeads, valueHeadSize } = sizes;
     if (this.#heads !== undefined) this.#gatherHeads(this.#heads);
-    const variant = chooseVariant(sizes, {
-      workgroupBytes: this.#options.maxWorkgroupBytes ?? this.#resources.limits.workgroupBytes,
-    });
+    const variant = chooseVariant(sizes, { ...this.#resources.limits.adapter, ...this.#options.adapter });
     const slices = sliceCall(
       {
         ...sizes,
@@ -226,7 +232,7 @@ export class CallPlanner {
       code: () => combineShader(this.#layout),
       codeKey: `combine ${layoutKey(this.#layout)}`,
       entryPoint: 'combine',
-      constants: {},
+      constants: { NORMALIZE: this.#call.attributes.normalize === true },
     });
     this.#dispatch(
       combine,
@@ -250,6 +256,8 @@ export class CallPlanner {
       MASK: inputs.attn_mask === undefined ? 0 : MASK_KINDS[inputs.attn_mask.type],
       ALIBI: inputs.alibi_slopes !== undefined,
       SOFTCAP: (attributes.softcap ?? 0) > 0,
+      NORMALIZE: attributes.normalize === true,
+      PAST: this.#pastKey !== undefined,
     };
     return {
       code: () =>
@@ -456,8 +464,6 @@ function commonFields({ inputs, attributes, sizes }: CheckedCall): ProblemFields
     bias: bias - (biasByLength ? Math.log(sizes.keyLength) : 0),
     softcap: attributes.softcap ?? 0,
     flags:
-      (hasPerHead(inputs) ? FLAGS.perHead : 0) +
-      (attributes.normalize ? FLAGS.normalize : 0) +
-      (bias_mode === 'neg_log_visible' ? FLAGS.biasByVisible : 0),
+      (hasPerHead(inputs) ? FLAGS.perHead : 0) + (bias_mode === 'neg_log_visible' ? FLAGS.biasByVisible : 0),
   };
 }

@@ -33,16 +33,37 @@ export function prefillExtent(tile: PrefillTile): {
   const rows = tile.rowThreads * tile.rows;
   const keys = tile.columnThreads * tile.keys;
   const valueVectors = tile.columnThreads * tile.valueVectors;
-  return { rows, keys, valueColumns: 4 * valueVectors, workgroupBytes: 16 * poolVectors(tile) + 16 };
+  const workgroupBytes = 16 * poolVectors(tile) + ROW_BYTES * rows + 16;
+  return { rows, keys, valueColumns: 4 * valueVectors, workgroupBytes };
 }
+
+/** Of the WGSL struct Row. */
+const ROW_BYTES = 20;
 
 function poolVectors(tile: PrefillTile): number {
   const rows = tile.rowThreads * tile.rows;
   const keys = tile.columnThreads * tile.keys;
-  const scores = tile.depthVectors * (rows + 1) + tile.depthVectors * (keys + 1);
+  const queries = tile.depthVectors * (rows + 1);
+  const scores = tile.depthVectors * (keys + 1);
   const values = (keys * rows) / 4 + tile.valueKeys * tile.columnThreads * tile.valueVectors;
   const sums = (tile.columnThreads * rows) / 4;
-  return Math.max(scores, values, sums);
+  return Math.max(queries + scores, values, sums);
+}
+
+/**
+ * Moves `items` things to workgroup memory, an invocation `items / THREADS` of them. All are read before the first is
+ * stored, so that their latencies overlap.
+ */
+function moved(
+  items: number,
+  threads: number,
+  read: (n: number, item: string) => string,
+  store: (n: number) => string,
+): string {
+  const rounds = Math.ceil(items / threads);
+  const isPartial = (n: number): boolean => (n + 1) * threads > items;
+  return `{ ${unroll(rounds, (n) => `let t${n} = thread + ${n * threads}u; ${read(n, `t${n}`)}`)}
+    ${unroll(rounds, (n) => (isPartial(n) ? `if (t${n} < ${items}u) { ${store(n)} }` : store(n)))} }`;
 }
 
 /** The whole shader; its entry point is `prefill`, its grid (row tiles, heads * value tiles, batch * splits). */
@@ -50,12 +71,41 @@ export function prefillShader(layout: ElementLayout, tile: PrefillTile, partial:
   const { rows, keys, valueVectors } = tile;
   const rowQuads = rows / 4;
   const keyQuads = keys / 4;
+  const threads = tile.rowThreads * tile.columnThreads;
+  const extent = prefillExtent(tile);
   const eachRow = (piece: (r: number) => string): string => unroll(rows, piece);
   const eachScore = (piece: (r: number, m: number) => string): string =>
     eachRow((r) => unroll(keyQuads, (m) => piece(r, m)));
   const eachOutput = (piece: (r: number, c: number) => string): string =>
     eachRow((r) => unroll(valueVectors, (c) => piece(r, c)));
   const weightsAt = (u: number): string => `pool[(key * ROW_QUADS + ${u}u) * ROW_THREADS + ty]`;
+  // What lies past the last row, key or column is replaced by the last one: its weights are 0, its results not written.
+  const loadQueries = moved(
+    extent.rows * tile.depthVectors,
+    threads,
+    (n, t) => `let d${n} = d_start + ${t} % DEPTH;
+      var x${n} = read_q(start_of(problem.q, b, h, min(first_row + ${t} / DEPTH, end_row - 1u)), min(d${n}, depth_vectors - 1u));
+      x${n} = select(vec4f(), scale * x${n}, d${n} < depth_vectors);`,
+    (n) => `pool[t${n} % DEPTH * Q_STRIDE + t${n} / DEPTH] = x${n};`,
+  );
+  const loadKeys = moved(
+    (extent.keys / 4) * tile.depthVectors,
+    threads,
+    (n, t) => `let d${n} = d_start + ${t} % DEPTH;
+      let j${n} = tile_key + ${t} / DEPTH * 4u;
+      ${unroll(4, (e) => `let k${n}_${e} = read_key(b, hkv, min(j${n} + ${e}u, key_end - 1u), min(d${n}, depth_vectors - 1u));`)}`,
+    (n) => `{ var x = transpose(mat4x4f(${list(4, (e) => `k${n}_${e}`)}));
+      if (d${n} >= depth_vectors) { x = mat4x4f(); }
+      let at = K_START + t${n} % DEPTH * K_STRIDE + t${n} / DEPTH;
+      ${unroll(4, (e) => `pool[at + ${e}u * KEY_QUADS] = x[${e}];`)} }`,
+  );
+  const loadValues = moved(
+    (tile.valueKeys * extent.valueColumns) / 4,
+    threads,
+    (n, t) =>
+      `let x${n} = read_value(b, hkv, min(tile_key + v_start + ${t} / VALUE_VECTORS, key_end - 1u), min(first_vector + ${t} % VALUE_VECTORS, value_columns() - 1u));`,
+    (n) => `pool[VALUE_START + t${n}] = x${n};`,
+  );
   return /* wgsl */ `${attentionInterface(layout, partial)}
 const ROW_THREADS = ${tile.rowThreads}u;
 const COLUMN_THREADS = ${tile.columnThreads}u;
@@ -75,6 +125,7 @@ const VALUE_START = TILE_KEYS * TILE_ROWS / 4u;
 
 // First Q as [d4][row] and K as [d4][d][key4]; then the weights as [key][row4] and V as [key][d4].
 var<workgroup> pool: array<vec4f, ${poolVectors(tile)}>;
+var<workgroup> tile_rows: array<Row, ${extent.rows}>;
 var<workgroup> spoiled: atomic<u32>;
 var<workgroup> again: u32;
 
@@ -92,6 +143,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let first_row = problem.row_begin + (groups.x - 1u - group.x) * TILE_ROWS;
   let end_row = min(first_row + TILE_ROWS, problem.row_end);
   let head = head_of(b, h);
+  let scale = query_scale(head);
   let depth_vectors = (problem.head_size + 3u) / 4u;
 
   // The keys that some row of the tile sees, and this split's share of them.
@@ -104,11 +156,11 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let key_begin = key_low + split * share;
   let key_end = min(key_begin + share, key_high);
 
-  ${eachRow((r) => {
-    const i = `first_row + ty + ${r}u * ROW_THREADS`;
-    return `var row${r} = row_of(head, b, h, ${i});
-    row${r}.last = select(-1, min(row${r}.last, i32(key_end) - 1), ${i} < end_row);`;
-  })}
+  for (var t = thread; t < TILE_ROWS; t += THREADS) {
+    var row = row_of(head, b, h, first_row + t);
+    row.last = select(-1, min(row.last, i32(key_end) - 1), first_row + t < end_row);
+    tile_rows[t] = row;
+  }
   ${eachOutput((r, c) => `var o${r}_${c} = vec4f();`)}
   ${eachRow((r) => `var sum${r} = 0.0;`)}
 
@@ -118,30 +170,12 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     for (var tile_key = key_begin; tile_key < key_end; tile_key += TILE_KEYS) {
       ${eachScore((r, m) => `var s${r}_${m} = vec4f();`)}
       for (var d_start = 0u; d_start < depth_vectors; d_start += DEPTH) {
-        let depth = min(DEPTH, depth_vectors - d_start);
         workgroupBarrier();
-        for (var t = thread; t < TILE_ROWS * DEPTH; t += THREADS) {
-          let d4 = t % DEPTH;
-          let row = t / DEPTH;
-          var x = vec4f();
-          if (d4 < depth && first_row + row < end_row) {
-            x = head.scale * read_q(start_of(problem.q, b, h, first_row + row), d_start + d4);
-          }
-          pool[d4 * Q_STRIDE + row] = x;
-        }
-        for (var t = thread; t < KEY_QUADS * DEPTH; t += THREADS) {
-          let d4 = t % DEPTH;
-          let quad = t / DEPTH;
-          let j = tile_key + 4u * quad;
-          var x = mat4x4f();
-          if (d4 < depth) {
-            ${unroll(4, (e) => `if (j + ${e}u < key_end) { x[${e}] = read_key(b, hkv, j + ${e}u, d_start + d4); }`)}
-          }
-          x = transpose(x);
-          ${unroll(4, (e) => `pool[K_START + d4 * K_STRIDE + ${e}u * KEY_QUADS + quad] = x[${e}];`)}
-        }
+        ${loadQueries}
+        ${loadKeys}
         workgroupBarrier();
-        for (var d4 = 0u; d4 < depth; d4++) {
+        // Bounds that are constants spare the hot loops the clamping of their indices.
+        for (var d4 = 0u; d4 < DEPTH; d4++) {
           let k_at = K_START + d4 * K_STRIDE + tx;
           let q_at = d4 * Q_STRIDE + ty;
           ${eachRow((r) => `let q${r} = pool[q_at + ${r}u * ROW_THREADS];`)}
@@ -154,11 +188,18 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
           )}
         }
       }
-      ${unroll(keyQuads, (m) => {
-        return `{ let keys = vec4i(i32(tile_key + 4u * (tx + ${m}u * COLUMN_THREADS))) + vec4i(0, 1, 2, 3);
-        ${eachRow((r) => `s${r}_${m} = weights(s${r}_${m}, row${r}, head.slope, keys);`)} }`;
-      })}
-      if (is_set(NORMALIZE)) {
+      // Windows move on from row to row, so that the outer rows decide for all.
+      let all_seen = bottom.first <= i32(tile_key) && top.last >= i32(tile_key + TILE_KEYS) - 1 && tile_key + TILE_KEYS <= key_end;
+      ${eachRow(
+        (r) => `{ let row = tile_rows[ty + ${r}u * ROW_THREADS];
+        ${unroll(
+          keyQuads,
+          (m) => `{ let keys = vec4i(i32(tile_key + 4u * (tx + ${m}u * COLUMN_THREADS))) + vec4i(0, 1, 2, 3);
+          s${r}_${m} = weights_of_seen(s${r}_${m}, row, head.slope, keys);
+          if (!all_seen) { s${r}_${m} = select(vec4f(), s${r}_${m}, sees(row, keys)); } }`,
+        )} }`,
+      )}
+      if (NORMALIZE) {
         ${eachScore((r, m) => `sum${r} += dot(s${r}_${m}, vec4f(1.0));`)}
       }
       workgroupBarrier();
@@ -170,22 +211,16 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
         ),
       )}
       let tile_end = min(TILE_KEYS, key_end - tile_key);
-      for (var v_start = 0u; v_start < tile_end; v_start += VALUE_KEYS) {
-        let v_end = min(v_start + VALUE_KEYS, tile_end);
+      for (var chunk = 0u; chunk < TILE_KEYS / VALUE_KEYS; chunk++) {
+        let v_start = chunk * VALUE_KEYS;
+        if (v_start >= tile_end) { continue; }
         if (v_start > 0u) { workgroupBarrier(); }
-        for (var t = thread; t < VALUE_KEYS * VALUE_VECTORS; t += THREADS) {
-          let c = t % VALUE_VECTORS;
-          let key = v_start + t / VALUE_VECTORS;
-          var x = vec4f();
-          if (key < v_end && first_vector + c < value_columns()) {
-            x = read_value(b, hkv, tile_key + key, first_vector + c);
-          }
-          pool[VALUE_START + t] = x;
-        }
+        ${loadValues}
         workgroupBarrier();
         if (careful) {
-          for (var key = v_start; key < v_end; key++) {
-            let v_at = VALUE_START + (key - v_start) * VALUE_VECTORS + tx;
+          for (var n = 0u; n < VALUE_KEYS; n++) {
+            let key = v_start + n;
+            let v_at = VALUE_START + n * VALUE_VECTORS + tx;
             ${unroll(rowQuads, (u) => `let w${u} = ${weightsAt(u)};`)}
             ${unroll(valueVectors, (c) => `let v${c} = pool[v_at + ${c}u * COLUMN_THREADS];`)}
             ${eachRow((r) => {
@@ -194,8 +229,9 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
             })}
           }
         } else {
-          for (var key = v_start; key < v_end; key++) {
-            let v_at = VALUE_START + (key - v_start) * VALUE_VECTORS + tx;
+          for (var n = 0u; n < VALUE_KEYS; n++) {
+            let key = v_start + n;
+            let v_at = VALUE_START + n * VALUE_VECTORS + tx;
             ${unroll(rowQuads, (u) => `let w${u} = ${weightsAt(u)};`)}
             ${unroll(
               valueVectors,
@@ -218,7 +254,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     ${eachRow((r) => `sum${r} = 0.0;`)}
   }
 
-  if (is_set(NORMALIZE)) {
+  if (NORMALIZE) {
     workgroupBarrier();
     ${unroll(rowQuads, (u) => `pool[(${u}u * COLUMN_THREADS + tx) * ROW_THREADS + ty] = vec4f(${list(4, (r) => `sum${4 * u + r}`)});`)}
     workgroupBarrier();
@@ -235,7 +271,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     ${
       partial
         ? `let factor = 1.0; if (tx == 0u && first_vector == 0u) { write_out(at, value_columns(), vec4f(sum${r})); }`
-        : `var factor = head.gain; if (is_set(NORMALIZE)) { factor = select(factor / sum${r}, 0.0, sum${r} == 0.0); }`
+        : `var factor = head.gain; if (NORMALIZE) { factor = select(factor / sum${r}, 0.0, sum${r} == 0.0); }`
     }
     ${unroll(valueVectors, (c) => {
       const column = `first_vector + tx + ${c}u * COLUMN_THREADS`;

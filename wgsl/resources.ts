@@ -1,5 +1,7 @@
 /** What the kernels keep on a device between calls: pipelines, uniform blocks and scratch memory. */
 
+import type { Adapter } from './variants.js';
+
 /** Uniform blocks kept; a call needs a few. */
 const MAX_UNIFORMS = 512;
 const SMALLEST_SCRATCH_BYTES = 1 << 16;
@@ -30,8 +32,16 @@ export interface Pipeline {
 export interface Limits {
   readonly bindingBytes: number;
   readonly bindingAlignment: number;
-  readonly workgroupBytes: number;
+  readonly adapter: Adapter;
   readonly workgroupsPerDimension: number;
+}
+
+/** SwiftShader, Mesa's llvmpipe, Microsoft's WARP. */
+function isSoftware({ vendor, architecture, description, isFallbackAdapter }: GPUAdapterInfo): boolean {
+  return (
+    isFallbackAdapter ||
+    /swiftshader|llvmpipe|software|basic render/i.test(`${vendor} ${architecture} ${description}`)
+  );
 }
 
 export class DeviceResources {
@@ -51,7 +61,11 @@ export class DeviceResources {
     this.limits = {
       bindingBytes: limits.maxStorageBufferBindingSize,
       bindingAlignment: limits.minStorageBufferOffsetAlignment,
-      workgroupBytes: limits.maxComputeWorkgroupStorageSize,
+      adapter: {
+        workgroupBytes: limits.maxComputeWorkgroupStorageSize,
+        workgroupInvocations: limits.maxComputeInvocationsPerWorkgroup,
+        isSoftware: isSoftware(device.adapterInfo),
+      },
       workgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
     };
     this.absent = device.createBuffer({ label: 'absent input', size: 256, usage: GPUBufferUsage.STORAGE });

@@ -2,7 +2,7 @@
  * The small kernels around attention: per-head parameters, the sum of split keys, and the present keys and values.
  */
 
-import { directives, elementArray, type ElementLayout, rowReader, rowWriter } from './shader.js';
+import { directives, elementArray, type ElementLayout, rowReader, rowWriter, sourceArray } from './shader.js';
 import { PROBLEM } from './score.wgsl.js';
 
 /** Invocations of a workgroup of every kernel of this file. */
@@ -60,6 +60,7 @@ fn gather_heads(@builtin(global_invocation_id) id: vec3u) {
  */
 export function combineShader(layout: ElementLayout): string {
   return /* wgsl */ `${directives(layout)}${PROBLEM}
+override NORMALIZE: bool;
 @group(0) @binding(0) var<uniform> problem: Problem;
 @group(0) @binding(1) var<storage, read> parts: array<vec4f>;
 @group(0) @binding(2) var<storage, read> heads: array<Head>;
@@ -82,11 +83,11 @@ fn combine(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
   for (var split = 0u; split < problem.splits; split++) {
     let at = (split * problem.rows + row) * (columns + 1u);
     total += parts[at + column];
-    if (is_set(NORMALIZE)) { weight += parts[at + columns].x; }
+    if (NORMALIZE) { weight += parts[at + columns].x; }
   }
   var factor = 1.0;
   if (is_set(PER_HEAD)) { factor = heads[b * problem.query_heads + h].gain; }
-  if (is_set(NORMALIZE)) { factor = select(factor / weight, 0.0, weight == 0.0); }
+  if (NORMALIZE) { factor = select(factor / weight, 0.0, weight == 0.0); }
   let out_row = problem.out.base + b * problem.out.batch + h * problem.out.head + i * problem.out.row;
   write_out(out_row, column, factor * total);
 }
@@ -100,8 +101,8 @@ fn combine(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 export function appendShader(layout: ElementLayout): string {
   return /* wgsl */ `${directives(layout)}${PROBLEM}
 @group(0) @binding(0) var<uniform> problem: Problem;
-@group(0) @binding(1) var<storage, read> fresh: ${elementArray(layout)};
-@group(0) @binding(2) var<storage, read> past: ${elementArray(layout)};
+@group(0) @binding(1) var<storage, read> fresh: ${sourceArray(layout)};
+@group(0) @binding(2) var<storage, read> past: ${sourceArray(layout)};
 @group(0) @binding(3) var<storage, read_write> out: ${elementArray(layout)};
 ${rowReader('read_fresh', 'fresh', 'problem.head_size', layout)}
 ${rowReader('read_past', 'past', 'problem.head_size', layout)}

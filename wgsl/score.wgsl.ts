@@ -3,7 +3,7 @@
  * The meaning is that of docs/operator.md.
  */
 
-import { directives, elementArray, type ElementLayout, rowReader, rowWriter } from './shader.js';
+import { directives, elementArray, type ElementLayout, rowReader, rowWriter, sourceArray } from './shader.js';
 
 /** WGSL: the description of one dispatch; laid out by {@link ProblemField} and written by uniform.ts. */
 export const PROBLEM = /* wgsl */ `
@@ -24,8 +24,7 @@ struct Problem {
 }
 
 const PER_HEAD = 1u;         // \`heads\` is filled in
-const NORMALIZE = 2u;
-const BIAS_BY_VISIBLE = 4u;
+const BIAS_BY_VISIBLE = 2u;
 
 fn is_set(flag: u32) -> bool { return (problem.flags & flag) != 0u; }
 
@@ -35,17 +34,19 @@ struct Head { scale: f32, bias: f32, gain: f32, slope: f32, valid: i32, offset: 
 
 /** WGSL: sigmoid and tanh whose relative error stays within a few units in the last place. */
 export const ACTIVATION = /* wgsl */ `
+const LOG2_E = 1.44269502;
+
 // The product with log2(e) is rounded; its remainder, recovered by the first fma, is put back after exp2.
 fn exp_of(x: vec4f) -> vec4f {
-  let t = x * 1.44269502;
-  let remainder = fma(x, vec4f(1.44269502), -t) + x * 1.92596303e-8;
+  let t = x * LOG2_E;
+  let remainder = fma(x, vec4f(LOG2_E), -t) + x * 1.92596303e-8;
   return exp2(t) * fma(remainder, vec4f(0.693147181), vec4f(1.0));
 }
 
-// Below the smallest normal number the weight is 0; the clamp keeps exp finite and would swallow a NaN.
-fn sigmoid(x: vec4f) -> vec4f {
-  let w = 1.0 / (1.0 + exp_of(clamp(-x, vec4f(-80.0), vec4f(87.3))));
-  return select(select(w, vec4f(0.0), x < vec4f(-87.3)), x, is_nan(x));
+// Of x given as t = -x log2(e). Below the smallest normal number the weight is 0; NaN stays NaN, which not every exp2 does.
+fn sigmoid_of_power(t: vec4f) -> vec4f {
+  let w = select(1.0 / (1.0 + exp2(t)), vec4f(0.0), t > vec4f(126.0));
+  return select(w, t, is_nan(t));
 }
 
 // On the bits: comparisons with NaN may be optimised away.
@@ -65,7 +66,7 @@ fn tanh_of(x: vec4f) -> vec4f {
 
 /** WGSL: bindings 0 to 8, the readers of their rows, and `weights`. `out` holds f32 partial sums when `partial`. */
 export function attentionInterface(layout: ElementLayout, partial: boolean): string {
-  const elements = elementArray(layout);
+  const elements = sourceArray(layout);
   const outLayout: ElementLayout = partial ? { type: 'f32', vectors: true } : layout;
   return `${directives(layout)}${PROBLEM}${ACTIVATION}
 @group(0) @binding(0) var<uniform> problem: Problem;
@@ -90,6 +91,8 @@ const SCORES = /* wgsl */ `
 override MASK: u32;           // 0 none, 1 bool (a byte each), 2 f32, 3 f16
 override ALIBI: bool;
 override SOFTCAP: bool;
+override NORMALIZE: bool;
+override PAST: bool;
 
 const EXCLUDED_BITS = 0xff800000u;  // -Inf
 
@@ -100,12 +103,12 @@ fn value_columns() -> u32 { return (problem.value_size + 3u) / 4u; }
 fn start_of(s: Strides, b: u32, h: u32, n: u32) -> u32 { return s.base + b * s.batch + h * s.head + n * s.row; }
 
 fn read_key(b: u32, h: u32, j: u32, d4: u32) -> vec4f {
-  if (j < problem.past_length) { return read_past_key(start_of(problem.past_key, b, h, j), d4); }
+  if (PAST && j < problem.past_length) { return read_past_key(start_of(problem.past_key, b, h, j), d4); }
   return read_fresh_key(start_of(problem.k, b, h, j - problem.past_length), d4);
 }
 
 fn read_value(b: u32, h: u32, j: u32, d4: u32) -> vec4f {
-  if (j < problem.past_length) { return read_past_value(start_of(problem.past_value, b, h, j), d4); }
+  if (PAST && j < problem.past_length) { return read_past_value(start_of(problem.past_value, b, h, j), d4); }
   return read_fresh_value(start_of(problem.v, b, h, j - problem.past_length), d4);
 }
 
@@ -138,21 +141,27 @@ fn mask_bits(at: u32) -> u32 {
   }
 }
 
-// Weights of four keys of one row, from q k scaled by \`scale\`.
+// What q is multiplied by. Sigmoid wants -log2(e) times its argument; soft-capping comes before that.
+fn query_scale(head: Head) -> f32 { return select(-LOG2_E * head.scale, head.scale, SOFTCAP); }
+
+// Weights of four keys of one row that sees them all, from q k scaled by \`query_scale\`.
+fn weights_of_seen(scores: vec4f, row: Row, slope: f32, keys: vec4i) -> vec4f {
+  var t = scores;
+  if (SOFTCAP) { t = -LOG2_E * problem.softcap * tanh_of(t / problem.softcap); }
+  t -= LOG2_E * row.bias;
+  if (ALIBI) { t += LOG2_E * slope * vec4f(abs(row.position - keys)); }
+  if (MASK == 0u) { return sigmoid_of_power(t); }
+  let at = row.mask + vec4u(keys) * problem.mask_column;
+  let bits = vec4u(mask_bits(at.x), mask_bits(at.y), mask_bits(at.z), mask_bits(at.w));
+  let included = bits != vec4u(EXCLUDED_BITS);
+  t -= LOG2_E * bitcast<vec4f>(select(vec4u(0u), bits, included));
+  return select(vec4f(0.0), sigmoid_of_power(t), included);
+}
+
+fn sees(row: Row, keys: vec4i) -> vec4<bool> { return (keys >= vec4i(row.first)) & (keys <= vec4i(row.last)); }
+
 fn weights(scores: vec4f, row: Row, slope: f32, keys: vec4i) -> vec4f {
-  var x = scores;
-  if (SOFTCAP) { x = problem.softcap * tanh_of(x / problem.softcap); }
-  x += row.bias;
-  if (ALIBI) { x -= slope * vec4f(abs(row.position - keys)); }
-  var visible = (keys >= vec4i(row.first)) & (keys <= vec4i(row.last));
-  if (MASK != 0u) {
-    let at = row.mask + vec4u(keys) * problem.mask_column;
-    let bits = vec4u(mask_bits(at.x), mask_bits(at.y), mask_bits(at.z), mask_bits(at.w));
-    let included = bits != vec4u(EXCLUDED_BITS);
-    x += bitcast<vec4f>(select(vec4u(0u), bits, included));
-    visible = visible & included;
-  }
-  return select(vec4f(0.0), sigmoid(x), visible);
+  return select(vec4f(0.0), weights_of_seen(scores, row, slope, keys), sees(row, keys));
 }
 
 // A weight that is not 0; NaN is one, which a comparison need not say.

@@ -26,16 +26,32 @@ export function directives({ type }: ElementLayout): string {
   return type === 'f16' ? 'enable f16;\n' : '';
 }
 
-/** The type of a buffer of elements. */
+/** The type of a buffer of elements that is written. */
 export function elementArray({ type, vectors }: ElementLayout): string {
   return vectors ? `array<vec4<${type}>>` : `array<${type}>`;
+}
+
+/** The type of a buffer of elements that {@link rowReader} reads: words for vectors of f16, which drivers load at once. */
+export function sourceArray(layout: ElementLayout): string {
+  return layout.vectors && layout.type === 'f16' ? 'array<vec2u>' : elementArray(layout);
 }
 
 /**
  * A WGSL function `name(start, d4)` that reads elements 4 d4 .. 4 d4 + 3 of the row that starts at element `start` of
  * `buffer`; elements at or past `size` read as 0.
  */
-export function rowReader(name: string, buffer: string, size: string, { vectors }: ElementLayout): string {
+export function rowReader(
+  name: string,
+  buffer: string,
+  size: string,
+  { type, vectors }: ElementLayout,
+): string {
+  if (vectors && type === 'f16')
+    return /* wgsl */ `
+fn ${name}(start: u32, d4: u32) -> vec4f {
+  let words = ${buffer}[(start >> 2u) + d4];
+  return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
+}`;
   if (vectors)
     return /* wgsl */ `
 fn ${name}(start: u32, d4: u32) -> vec4f {

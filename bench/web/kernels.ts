@@ -4,7 +4,13 @@ import { SigmoidAttentionKernels } from '../../wgsl/attention.js';
 import type { GpuTensor } from '../../wgsl/tensor.js';
 import { numberToFloat16 } from '../../op/half.js';
 import { attributesOf } from './models.js';
+import { clock, type Contender } from './race.js';
 import type { BenchShape } from './shapes.js';
+
+/** As often as ONNX Runtime submits: the GPU starts while the rest is encoded. */
+const CALLS_PER_SUBMIT = 8;
+const HEAT_BYTES = 2 ** 28;
+const HEAT_MILLISECONDS = 1200;
 
 export interface HostData {
   readonly x: Float32Array;
@@ -15,10 +21,16 @@ export interface HostData {
 /** Numbers of deviation about 1, the same everywhere. */
 export function hostData({ heads, queryLength, keyLength, headSize }: BenchShape): HostData {
   const width = heads * headSize;
-  const wave = (count: number, phase: number): Float32Array =>
-    Float32Array.from({ length: count }, (_, i) => 1.4 * Math.sin(12.9898 * i + phase * (1 + (i % 7))));
+  const wave = (count: number, phase: number): Float32Array => {
+    const values = new Float32Array(count);
+    for (let i = 0; i < count; i++) values[i] = WAVE[(i * phase) % WAVE.length]!;
+    return values;
+  };
   return { x: wave(queryLength * width, 1), k: wave(keyLength * width, 2), v: wave(keyLength * width, 3) };
 }
+
+/** As many as a prime, so that no two rows are equal. */
+const WAVE = Float32Array.from({ length: 65_537 }, (_, i) => 1.4 * Math.sin(12.9898 * i + (i % 7)));
 
 export function bytesOf(values: Float32Array, type: BenchShape['type']): Float32Array | Uint16Array {
   return type === 'f32' ? values : Uint16Array.from(values, numberToFloat16);
@@ -61,13 +73,15 @@ export class KernelBench {
     const V = this.tensor(data.v, shape, shape.keyLength);
     const Y = this.tensor(data.x, shape, shape.queryLength);
     const run = async (calls: number): Promise<number> => {
-      const start = performance.now();
-      const encoder = this.device.createCommandEncoder();
-      for (let call = 0; call < calls; call++)
-        this.#kernels.encode(encoder, { Q, K, V }, { Y }, attributesOf(shape));
-      this.device.queue.submit([encoder.finish()]);
+      const start = clock.milliseconds();
+      for (let done = 0; done < calls; done += CALLS_PER_SUBMIT) {
+        const encoder = this.device.createCommandEncoder();
+        for (let call = done; call < Math.min(calls, done + CALLS_PER_SUBMIT); call++)
+          this.#kernels.encode(encoder, { Q, K, V }, { Y }, attributesOf(shape));
+        this.device.queue.submit([encoder.finish()]);
+      }
       await this.device.queue.onSubmittedWorkDone();
-      return performance.now() - start;
+      return clock.milliseconds() - start;
     };
     return {
       run,
@@ -90,8 +104,16 @@ export class KernelBench {
     return copy;
   }
 
-  /** Bytes a second that a plain copy reads. */
-  async copyBandwidth(bytes: number): Promise<number> {
+  /** Keeps the GPU busy for a second or so: idle ones fall to a fifth of their clock and take that long to come back. */
+  async heat(): Promise<void> {
+    const { run, free } = this.copy(HEAT_BYTES);
+    const start = performance.now();
+    while (performance.now() - start < HEAT_MILLISECONDS) await run(20);
+    free();
+  }
+
+  /** A contender whose repetitions are plain copies of so many bytes from buffer to buffer. */
+  copy(bytes: number): Contender & { free(): void } {
     const code = `
       @group(0) @binding(0) var<storage, read> source: array<vec4f>;
       @group(0) @binding(1) var<storage, read_write> target_: array<vec4f>;
@@ -100,7 +122,7 @@ export class KernelBench {
         target_[i] = source[i];
       }`;
     const buffer = (): GPUBuffer => this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.STORAGE });
-    const [source, target] = [buffer(), buffer()];
+    const buffers = [buffer(), buffer()];
     const module = this.device.createShaderModule({ code });
     const pipeline = this.device.createComputePipeline({
       layout: 'auto',
@@ -108,13 +130,14 @@ export class KernelBench {
     });
     const group = this.device.createBindGroup({
       layout: pipeline.getBindGroupLayout(0),
-      entries: [source, target].map((resource, binding) => ({ binding, resource: { buffer: resource } })),
+      entries: buffers.map((resource, binding) => ({ binding, resource: { buffer: resource } })),
     });
     const groups = bytes / 16 / 256;
     const x = Math.min(groups, 32768);
-    const milliseconds = await slope(
-      async (copies) => {
-        const start = performance.now();
+    return {
+      lengths: [5, 45],
+      run: async (copies) => {
+        const start = clock.milliseconds();
         const encoder = this.device.createCommandEncoder();
         const pass = encoder.beginComputePass();
         pass.setPipeline(pipeline);
@@ -123,29 +146,9 @@ export class KernelBench {
         pass.end();
         this.device.queue.submit([encoder.finish()]);
         await this.device.queue.onSubmittedWorkDone();
-        return performance.now() - start;
+        return clock.milliseconds() - start;
       },
-      [5, 45],
-    );
-    source.destroy();
-    target.destroy();
-    return (bytes * 2) / (milliseconds / 1000);
+      free: () => buffers.forEach((own) => own.destroy()),
+    };
   }
-}
-
-/** Milliseconds of one repetition: the median over rounds of the slope between two lengths. */
-export async function slope(
-  run: (repetitions: number) => Promise<number>,
-  [few, many]: readonly [number, number],
-  rounds = 5,
-): Promise<number> {
-  await run(few);
-  await run(many);
-  const slopes: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    const short = await run(few);
-    const long = await run(many);
-    slopes.push((long - short) / (many - few));
-  }
-  return slopes.sort((a, b) => a - b)[rounds >> 1]!;
 }

@@ -1,19 +1,34 @@
-/** ONNX Runtime's WebGPU provider in Node, as the peer: its own MultiHeadAttention, and the portable function. */
+/** ONNX Runtime's WebGPU provider as the peer: its own MultiHeadAttention, and the portable function. */
 
-import * as ort from 'onnxruntime-node';
-import { bytesOf, hostData, slope } from './kernels.js';
+import type { InferenceSession, Tensor } from 'onnxruntime-common';
+import { bytesOf, hostData } from './kernels.js';
 import { chainModel, type PeerKind } from './models.js';
+import { clock, type Contender } from './race.js';
 import type { BenchShape } from './shapes.js';
 
-type Feeds = Record<string, ort.Tensor>;
+/** What the two packages of ONNX Runtime have in common. */
+export interface Runtime {
+  readonly InferenceSession: {
+    create(model: Uint8Array, options: InferenceSession.SessionOptions): Promise<InferenceSession>;
+  };
+  readonly Tensor: new (type: 'float32' | 'float16', data: never, dims: readonly number[]) => Tensor;
+}
 
-function feedsOf(shape: BenchShape): Feeds {
+/** A runtime and the options that put its sessions on a provider. */
+export interface Provider {
+  readonly ort: Runtime;
+  readonly options: InferenceSession.SessionOptions;
+}
+
+function feedsOf(shape: BenchShape, { ort }: Provider): Record<string, Tensor> {
   const width = shape.heads * shape.headSize;
   const data = hostData(shape);
-  const tensor = (values: Float32Array, length: number): ort.Tensor =>
-    shape.type === 'f32'
-      ? new ort.Tensor('float32', values, [1, length, width])
-      : new ort.Tensor('float16', bytesOf(values, 'f16') as Uint16Array, [1, length, width]);
+  const tensor = (values: Float32Array, length: number): Tensor =>
+    new ort.Tensor(shape.type === 'f32' ? 'float32' : 'float16', bytesOf(values, shape.type) as never, [
+      1,
+      length,
+      width,
+    ]);
   return {
     x: tensor(data.x, shape.queryLength),
     k: tensor(data.k, shape.keyLength),
@@ -21,43 +36,38 @@ function feedsOf(shape: BenchShape): Feeds {
   };
 }
 
-/** What one node returns on the given provider. */
-export async function peerResult(
-  shape: BenchShape,
-  kind: PeerKind,
-  provider: 'webgpu' | 'cpu',
-): Promise<Float32Array | Uint16Array> {
-  const session = await ort.InferenceSession.create(chainModel(shape, kind, 1), {
-    executionProviders: [provider],
-  });
-  const { y } = await session.run(feedsOf(shape));
+/** What one node returns. */
+export async function peerResult(shape: BenchShape, kind: PeerKind, provider: Provider): Promise<Uint8Array> {
+  const session = await provider.ort.InferenceSession.create(chainModel(shape, kind, 1), provider.options);
+  const { y } = await session.run(feedsOf(shape, provider));
+  const { buffer, byteOffset, byteLength } = y!.data as Float32Array;
   await session.release();
-  return y!.data as Float32Array;
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-/** Milliseconds of one node: the slope over two lengths of chain, so that copies from and to the host cancel out. */
-export async function peerTime(
+/** A contender whose repetitions are the nodes of a chain; release it at the end. */
+export async function peerContender(
   shape: BenchShape,
   kind: PeerKind,
+  provider: Provider,
   lengths: readonly [number, number],
-  rounds: number,
-): Promise<number> {
-  const feeds = feedsOf(shape);
-  const sessions = new Map<number, ort.InferenceSession>();
+): Promise<Contender & { release(): Promise<void> }> {
+  const feeds = feedsOf(shape, provider);
+  const sessions = new Map<number, InferenceSession>();
   for (const nodes of lengths)
     sessions.set(
       nodes,
-      await ort.InferenceSession.create(chainModel(shape, kind, nodes), { executionProviders: ['webgpu'] }),
+      await provider.ort.InferenceSession.create(chainModel(shape, kind, nodes), provider.options),
     );
-  const time = await slope(
-    async (nodes) => {
-      const start = performance.now();
-      await sessions.get(nodes)!.run(feeds);
-      return performance.now() - start;
-    },
+  return {
     lengths,
-    rounds,
-  );
-  for (const session of sessions.values()) await session.release();
-  return time;
+    run: async (nodes) => {
+      const start = clock.milliseconds();
+      await sessions.get(nodes)!.run(feeds);
+      return clock.milliseconds() - start;
+    },
+    release: async () => {
+      for (const session of sessions.values()) await session.release();
+    },
+  };
 }

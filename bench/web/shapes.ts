@@ -8,6 +8,8 @@ export interface BenchShape {
   readonly headSize: number;
 }
 
+const TYPES = ['f32', 'f16'] as const;
+
 const square = (type: 'f32' | 'f16', heads: number, length: number, headSize: number): BenchShape => ({
   type,
   heads,
@@ -17,26 +19,38 @@ const square = (type: 'f32' | 'f16', heads: number, length: number, headSize: nu
 });
 
 /** @param isSoftware a CPU emulates the GPU, which takes a thousand times as long */
-export function benchShapes(isSoftware: boolean, hasFloat16: boolean): BenchShape[] {
-  const types = hasFloat16 ? (['f32', 'f16'] as const) : (['f32'] as const);
-  if (isSoftware) return types.flatMap((type) => [256, 512].map((length) => square(type, 2, length, 64)));
-  return types.flatMap((type) =>
-    [64, 128].flatMap((headSize) =>
-      [128, 512, 1024, 4096].map((length) => square(type, 16, length, headSize)),
-    ),
+export function prefillShapes(isSoftware: boolean): BenchShape[] {
+  return TYPES.flatMap((type) =>
+    isSoftware
+      ? [256, 512, 1024].map((length) => square(type, 2, length, 64))
+      : [64, 128].flatMap((headSize) =>
+          [128, 512, 1024, 4096].map((length) => square(type, 16, length, headSize)),
+        ),
   );
 }
 
-export function decodeShapes(hasFloat16: boolean): BenchShape[] {
-  const types = hasFloat16 ? (['f32', 'f16'] as const) : (['f32'] as const);
-  return types.map((type) => ({ type, heads: 32, queryLength: 1, keyLength: 16384, headSize: 128 }));
-}
+/** One query row over many keys. */
+export const DECODE_SHAPES: readonly BenchShape[] = [
+  [32, 16384, 128],
+  [32, 4096, 64],
+].flatMap(([heads, keyLength, headSize]) =>
+  TYPES.map((type) => ({ type, heads: heads!, queryLength: 1, keyLength: keyLength!, headSize: headSize! })),
+);
+
+/** Scores that would take 8 GiB, were they kept. */
+export const LONG_SHAPES: readonly BenchShape[] = TYPES.map((type) => square(type, 8, 16384, 64));
 
 export function nameOf({ type, heads, queryLength, keyLength, headSize }: BenchShape): string {
-  return `${type} H ${heads}, D ${headSize}, Nq ${queryLength}, Nk ${keyLength}`;
+  const length = queryLength === keyLength ? `N ${keyLength}` : `Nq ${queryLength}, Nk ${keyLength}`;
+  return `${type}, H ${heads}, D ${headSize}, ${length}`;
 }
 
 /** Multiplications and additions of both products. */
 export function flopsOf({ heads, queryLength, keyLength, headSize }: BenchShape): number {
   return 4 * heads * queryLength * keyLength * headSize;
+}
+
+/** Bytes of K and V. */
+export function keyValueBytes({ type, heads, keyLength, headSize }: BenchShape): number {
+  return 2 * heads * keyLength * headSize * (type === 'f32' ? 4 : 2);
 }

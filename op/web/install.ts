@@ -7,15 +7,15 @@ import { loadSplit, pathOf, UnsupportedOnDevice } from './load.js';
 import { fetchBytes, type ModelSource, readModelArguments } from './model-argument.js';
 import { enqueue } from './queue.js';
 import { type OrtModule, sessionOver, type SessionOptions } from './runtime.js';
-import { DEFAULT_FUNCTION_BELOW, ShortSequenceSession } from './short-sequences.js';
+import { ShortSequenceSession } from './short-sequences.js';
 import { isAttention } from './split.js';
 import { SplitSession } from './split-session.js';
 
 export interface InstallOptions {
   /**
    * Largest query length times key length that runs as one session with the portable function instead of being cut at the
-   * attention nodes: below it, the cuts cost more than the kernels save. 0: always our kernels. See docs/web.md for the
-   * measurement behind the default.
+   * attention nodes: below it, the cuts cost more than the kernels save. 0: always our kernels. When absent, short input
+   * shapes that come again are timed both ways, and the faster way is kept for each.
    */
   readonly functionBelow?: number;
 }
@@ -36,7 +36,7 @@ export function install(ort: OrtModule, options: InstallOptions = {}): () => voi
   if (known !== undefined) return known;
   const stock = factory.create;
   const wrapped: Create = (source, ...rest) =>
-    createSession(ort, stock.bind(factory), options.functionBelow ?? DEFAULT_FUNCTION_BELOW, source, rest);
+    createSession(ort, stock.bind(factory), options.functionBelow, source, rest);
   factory.create = wrapped;
   const uninstall = (): void => {
     if (factory.create === wrapped) factory.create = stock;
@@ -49,7 +49,7 @@ export function install(ort: OrtModule, options: InstallOptions = {}): () => voi
 async function createSession(
   ort: OrtModule,
   stock: Create,
-  functionBelow: number,
+  functionBelow: number | undefined,
   source: ModelSource,
   rest: readonly unknown[],
 ): Promise<InferenceSession> {
@@ -74,9 +74,9 @@ async function createSession(
     const session = new SplitSession(ort, context, split);
     return sessionOver(
       ort,
-      functionBelow > 0
-        ? new ShortSequenceSession(session, functionBelow, () => enqueue(() => create(bytes, loaded)))
-        : session,
+      functionBelow === 0
+        ? session
+        : new ShortSequenceSession(session, functionBelow, () => enqueue(() => create(bytes, loaded))),
     );
   } catch (error) {
     if (!(error instanceof UnsupportedOnDevice)) throw error;

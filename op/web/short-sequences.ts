@@ -1,6 +1,7 @@
 /**
  * Chooses per run between the cut model and one session with the portable function. A cut costs about the same however
- * short the sequence is, while the kernels save time in proportion to it.
+ * short the sequence is, while the kernels save time in proportion to it. Where the cross-over lies depends on the device, so
+ * that short shapes are timed both ways when they come again.
  */
 
 import type { InferenceSession } from 'onnxruntime-common';
@@ -8,30 +9,60 @@ import { enqueue } from './queue.js';
 import type { Feeds, Fetches, Results, SessionHandler } from './runtime.js';
 import type { SplitSession } from './split-session.js';
 
-/** Query length times key length up to which one session with the function was as fast, by the table in docs/web.md. */
-export const DEFAULT_FUNCTION_BELOW = 16 * 16;
+/** Query length times key length above which the kernels were faster on every device measured: nothing is tried there. */
+export const MEASURED_BELOW = 128 * 128;
 
-/** Input shapes whose sequence length is remembered. */
+/** Timed runs of each way before one is chosen. */
+const TRIALS = 3;
+/** Input shapes whose choice is remembered. */
 const MAX_SHAPES = 256;
 
-/**
- * Which way a run goes is decided by the attention that a run with the same input shapes had before; the first one is
- * always cut, since only the kernels see their shapes.
- */
+type Way = 'cut' | 'function';
+
+/** What is known of one set of input shapes; its first run is always cut, since only the kernels see their shapes. */
+class Choice {
+  readonly #times: Record<Way, number[]> = { cut: [], function: [] };
+  #chosen: Way | undefined;
+
+  constructor(chosen?: Way) {
+    this.#chosen = chosen;
+  }
+
+  /** The way that the next run takes. */
+  get next(): Way {
+    const { cut, function: body } = this.#times;
+    return this.#chosen ?? (body.length <= cut.length ? 'function' : 'cut');
+  }
+
+  get needsFunction(): boolean {
+    return this.#chosen !== 'cut';
+  }
+
+  record(way: Way, milliseconds: number): void {
+    if (this.#chosen !== undefined) return;
+    this.#times[way].push(milliseconds);
+    const { cut, function: body } = this.#times;
+    // The first run of each way is left out: it makes pipelines and buffers.
+    if (cut.length > TRIALS && body.length > TRIALS)
+      this.#chosen = Math.min(...body.slice(1)) < Math.min(...cut.slice(1)) ? 'function' : 'cut';
+  }
+}
+
 export class ShortSequenceSession implements SessionHandler {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
   readonly inputMetadata: readonly InferenceSession.ValueMetadata[];
   readonly outputMetadata: readonly InferenceSession.ValueMetadata[];
   readonly #split: SplitSession;
-  readonly #functionBelow: number;
+  readonly #functionBelow: number | undefined;
   readonly #createFunctionSession: () => Promise<InferenceSession>;
   #functionSession: Promise<InferenceSession> | undefined;
-  readonly #workOfShapes = new Map<string, number>();
+  readonly #choices = new Map<string, Choice>();
 
+  /** @param functionBelow query length times key length up to which the function runs; measured when absent */
   constructor(
     split: SplitSession,
-    functionBelow: number,
+    functionBelow: number | undefined,
     createFunctionSession: () => Promise<InferenceSession>,
   ) {
     this.#split = split;
@@ -45,15 +76,49 @@ export class ShortSequenceSession implements SessionHandler {
 
   async run(feeds: Feeds, fetches: Fetches, options: InferenceSession.RunOptions): Promise<Results> {
     const shapes = this.inputNames.map((name) => feeds[name]!.dims.join('x')).join();
-    const known = this.#workOfShapes.get(shapes);
-    if (known !== undefined && known <= this.#functionBelow) {
-      const session = await (this.#functionSession ??= this.#createFunctionSession());
-      return enqueue(() => session.run(feeds, fetches, options)) as Promise<Results>;
-    }
-    let work = 0;
-    const results = await this.#split.run(feeds, fetches, options, (seen) => (work = Math.max(work, seen)));
-    if (this.#workOfShapes.size < MAX_SHAPES) this.#workOfShapes.set(shapes, work);
+    const choice = this.#choices.get(shapes);
+    if (choice?.next === 'function') return this.#runFunction(choice, feeds, fetches, options);
+    const { results, work, milliseconds } = await this.#split.timedRun(feeds, fetches, options);
+    if (choice !== undefined) {
+      choice.record('cut', milliseconds);
+      await this.#releaseUnused();
+    } else if (this.#choices.size < MAX_SHAPES)
+      this.#choices.set(shapes, this.#firstChoice(work, milliseconds));
     return results;
+  }
+
+  #firstChoice(work: number, milliseconds: number): Choice {
+    if (this.#functionBelow !== undefined)
+      return new Choice(work <= this.#functionBelow ? 'function' : 'cut');
+    if (work > MEASURED_BELOW) return new Choice('cut');
+    const choice = new Choice();
+    choice.record('cut', milliseconds);
+    return choice;
+  }
+
+  async #runFunction(
+    choice: Choice,
+    feeds: Feeds,
+    fetches: Fetches,
+    options: InferenceSession.RunOptions,
+  ): Promise<Results> {
+    const session = await (this.#functionSession ??= this.#createFunctionSession());
+    return enqueue(async () => {
+      const start = performance.now();
+      const results = (await session.run(feeds, fetches, options)) as Results;
+      choice.record('function', performance.now() - start);
+      return results;
+    });
+  }
+
+  /** The second session holds the weights once more; it goes when no shape wants it. */
+  async #releaseUnused(): Promise<void> {
+    if (this.#functionSession === undefined) return;
+    if ([...this.#choices.values()].some(({ needsFunction }) => needsFunction)) return;
+    const session = this.#functionSession;
+    this.#functionSession = undefined;
+    const unused = await session;
+    await enqueue(() => unused.release());
   }
 
   startProfiling(): void {

@@ -9,6 +9,7 @@ import type { GpuInputs, GpuOutputs, GpuTensor } from '../../wgsl/tensor.js';
 import type { InputName } from '../schema.js';
 import type { AttentionSite, OutputName } from './attention-site.js';
 import type { DeviceContext } from './device-context.js';
+import { PieceOutputs } from './piece-outputs.js';
 import { enqueue } from './queue.js';
 import {
   byteLengthOf,
@@ -39,8 +40,14 @@ export interface LoadedModel {
   readonly releaseConstants: () => void;
 }
 
-/** Reports the size of the largest attention of a run: query length times key length. */
-export type WorkObserver = (work: number) => void;
+/** A run with what it took. */
+export interface TimedResults {
+  readonly results: Results;
+  /** Of its largest attention: query length times key length. */
+  readonly work: number;
+  /** Without the wait for its turn. */
+  readonly milliseconds: number;
+}
 
 export class SplitSession implements SessionHandler {
   readonly inputNames: readonly string[];
@@ -50,28 +57,32 @@ export class SplitSession implements SessionHandler {
   readonly #ort: OrtModule;
   readonly #context: DeviceContext;
   readonly #model: LoadedModel;
+  /** Of the piece of each stage. */
+  readonly #outputs: readonly PieceOutputs[];
   #released = false;
 
   constructor(ort: OrtModule, context: DeviceContext, model: LoadedModel) {
     this.#ort = ort;
     this.#context = context;
     this.#model = model;
+    this.#outputs = model.stages.map(() => new PieceOutputs(ort, context));
     this.inputMetadata = model.inputMetadata;
     this.outputMetadata = model.outputMetadata;
     this.inputNames = model.inputMetadata.map(({ name }) => name);
     this.outputNames = model.outputMetadata.map(({ name }) => name);
   }
 
-  run(
-    feeds: Feeds,
-    fetches: Fetches,
-    options: InferenceSession.RunOptions,
-    observe: WorkObserver = () => undefined,
-  ): Promise<Results> {
-    return enqueue(() => {
+  async run(feeds: Feeds, fetches: Fetches, options: InferenceSession.RunOptions): Promise<Results> {
+    return (await this.timedRun(feeds, fetches, options)).results;
+  }
+
+  timedRun(feeds: Feeds, fetches: Fetches, options: InferenceSession.RunOptions): Promise<TimedResults> {
+    return enqueue(async () => {
       if (this.#released) throw new Error('the session was released');
-      const run = new Run(this.#ort, this.#context, this.#model, feeds, fetches, options, observe);
-      return Promise.race([run.results(), this.#context.lost]);
+      const start = performance.now();
+      const run = new Run(this.#ort, this.#context, this.#model, this.#outputs, feeds, fetches, options);
+      const results = await Promise.race([run.results(), this.#context.lost]);
+      return { results, work: run.work, milliseconds: performance.now() - start };
     });
   }
 
@@ -107,8 +118,9 @@ class Run {
   readonly #model: LoadedModel;
   readonly #fetches: Fetches;
   readonly #options: InferenceSession.RunOptions;
-  readonly #observe: WorkObserver;
+  readonly #outputs: readonly PieceOutputs[];
   readonly #values = new Map<string, Held>();
+  #work = 0;
   /** Feeds that attention nodes read and that came in CPU memory. */
   readonly #uploads = new Map<string, GPUBuffer>();
 
@@ -116,24 +128,29 @@ class Run {
     ort: OrtModule,
     context: DeviceContext,
     model: LoadedModel,
+    outputs: readonly PieceOutputs[],
     feeds: Feeds,
     fetches: Fetches,
     options: InferenceSession.RunOptions,
-    observe: WorkObserver,
   ) {
     this.#ort = ort;
     this.#context = context;
     this.#model = model;
+    this.#outputs = outputs;
     this.#fetches = fetches;
     this.#options = options;
-    this.#observe = observe;
     for (const [name, tensor] of Object.entries(feeds)) this.#values.set(name, { tensor });
+  }
+
+  /** Query length times key length of the largest attention so far. */
+  get work(): number {
+    return this.#work;
   }
 
   async results(): Promise<Results> {
     try {
       for (const [index, stage] of this.#model.stages.entries()) {
-        if (stage.session !== undefined) await this.#runPiece(stage.session);
+        if (stage.session !== undefined) await this.#runPiece(stage.session, this.#outputs[index]!);
         if (stage.attention.length > 0) await this.#runAttention(stage.attention);
         this.#freeAfter(index);
       }
@@ -144,7 +161,7 @@ class Run {
     }
   }
 
-  async #runPiece(session: InferenceSession): Promise<void> {
+  async #runPiece(session: InferenceSession, outputs: PieceOutputs): Promise<void> {
     const feeds = Object.fromEntries(session.inputNames.map((name) => [name, this.#tensor(name)]));
     const wanted = session.outputNames.filter((name) => this.#isWanted(name));
     if (wanted.length === 0) return;
@@ -154,7 +171,9 @@ class Run {
         return [name, this.#model.lastReader.has(name) ? null : target];
       }),
     );
-    const results = await session.run(feeds, fetches, this.#options);
+    // What stays between the pieces; what the caller gets may outlive the run and stays the runtime's.
+    const inner = wanted.filter((name) => this.#model.lastReader.has(name) && !(name in this.#fetches));
+    const results = await outputs.run(session, feeds, fetches, inner, this.#options);
     for (const [name, tensor] of Object.entries(results)) {
       const isOwn = tensor !== fetches[name];
       this.#values.set(name, isOwn ? { tensor, free: () => tensor.dispose() } : { tensor });
@@ -182,7 +201,7 @@ class Run {
     const inputs: { [name in InputName]?: GpuTensor } = {};
     for (const [input, value] of site.inputs) inputs[input] = await this.#onGpu(value);
     const shapes = outputShapes(inputs, site.attributes);
-    this.#observe(workOf(inputs, shapes.present_key));
+    this.#work = Math.max(this.#work, workOf(inputs, shapes.present_key));
     const { type } = this.#tensorOrConstantType(site.inputs.get('Q')!);
     const outputs: { [name in OutputName]?: GpuTensor } = {};
     for (const output of ['Y', 'present_key', 'present_value'] as const) {

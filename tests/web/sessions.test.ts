@@ -49,7 +49,15 @@ else {
     });
 
     it('chooses per sequence length between kernels and function', async () => {
-      for (const difference of await page.run<number[]>('shortSequences')) assert.ok(difference < CLOSE);
+      const rule = { functionBelow: 16 * 16, lengths: [8, 8, 40, 40, 8] };
+      for (const difference of await page.run<number[]>('shortSequences', rule))
+        assert.ok(difference < CLOSE, `differs by ${difference}`);
+    });
+
+    it('measures both ways for short sequences, and gives the same results on the way', async () => {
+      const lengths = [...new Array<number>(12).fill(8), 40, ...new Array<number>(3).fill(8)];
+      for (const difference of await page.run<number[]>('shortSequences', { lengths }))
+        assert.ok(difference < CLOSE, `differs by ${difference}`);
     });
 
     it('refuses with rejected promises that say why, and goes on', async () => {

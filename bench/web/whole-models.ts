@@ -1,0 +1,153 @@
+/**
+ * Whole models on ONNX Runtime Web: the original in one session, the converted one cut at its attention with our kernels, and
+ * the converted one in one session with the portable function. And what a cut costs.
+ */
+
+import type { InferenceSession, Tensor } from 'onnxruntime-common';
+import { convert, openModel } from '../../converter/index.js';
+import { install, type OrtModule } from '../../op/web/index.js';
+import type { OrtWeb } from './ort-web.js';
+import { clock, type Contender, race } from './race.js';
+import { transformer, type TransformerShape } from './transformer.js';
+
+export interface ModelRow {
+  readonly kind: 'whole model';
+  readonly model: string;
+  /** Milliseconds of a run. */
+  readonly original: number;
+  readonly cut: number;
+  readonly function: number;
+  /** The original's time over that of the cut model. */
+  readonly ratio: number;
+  /** The portable function's time over that of the cut model. */
+  readonly functionRatio: number;
+  /** Largest difference from the original's output, relative to its largest element. */
+  readonly difference: number;
+}
+
+type Shape = Omit<TransformerShape, 'attention'>;
+
+/** Sessions on one device, with our kernels or without. */
+export class ModelBench {
+  readonly #ort: OrtWeb;
+  readonly #options: InferenceSession.SessionOptions;
+
+  constructor(ort: OrtWeb, device: GPUDevice) {
+    this.#ort = ort;
+    this.#options = { executionProviders: [{ name: 'webgpu', device }] as never };
+  }
+
+  /** The model of a shape, original and converted faithfully, which must agree. */
+  async row(
+    name: string,
+    shape: Shape,
+    rounds: number,
+    heat: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<ModelRow> {
+    const original = transformer({ ...shape, attention: 'softmax' });
+    const feeds = this.#feeds(shape);
+    const sessions = [
+      await this.#withKernels(converted(original)),
+      await this.#stock(original),
+      await this.#stock(converted(original)),
+    ];
+    const outputs: Float32Array[] = [];
+    for (const session of sessions) outputs.push((await session.run(feeds))['y']!.data as Float32Array);
+    await heat();
+    const [cut, theirs, body] = await race(
+      sessions.map((session) => runsOf(session, feeds)),
+      rounds,
+    );
+    for (const session of sessions) await session.release();
+    return {
+      kind: 'whole model',
+      model: name,
+      original: theirs!.milliseconds,
+      cut: cut!.milliseconds,
+      function: body!.milliseconds,
+      ratio: theirs!.ratio,
+      functionRatio: body!.ratio,
+      difference: difference(outputs[0]!, outputs[1]!),
+    };
+  }
+
+  /**
+   * Milliseconds that a cut adds: a layer of a short sequence that is cut at its attention, less the same layer uncut with a
+   * sum in the place of attention.
+   */
+  async boundary(heads: number, headSize: number, rounds: number): Promise<number> {
+    const [few, many] = [2, 8];
+    const shape = { heads, headSize, length: 8, causal: false };
+    const perLayer = async (kind: TransformerShape['attention']): Promise<Contender> => {
+      const sessions = new Map<number, InferenceSession>();
+      for (const layers of [few, many]) {
+        const model = transformer({ ...shape, layers, attention: kind });
+        sessions.set(
+          layers,
+          await (kind === 'sum' ? this.#stock(model) : this.#withKernels(converted(model))),
+        );
+      }
+      const feeds = this.#feeds({ ...shape, layers: few });
+      return {
+        lengths: [few, many],
+        run: async (layers) => {
+          const times = [];
+          for (let run = 0; run < 7; run++) times.push(await timeOf(sessions.get(layers)!, feeds));
+          return Math.min(...times);
+        },
+      };
+    };
+    const [cut, whole] = await race([await perLayer('softmax'), await perLayer('sum')], rounds);
+    return cut!.milliseconds - whole!.milliseconds;
+  }
+
+  #feeds({ length, heads, headSize }: Shape): Record<string, Tensor> {
+    const width = heads * headSize;
+    const data = Float32Array.from(
+      { length: length * width },
+      (_, i) => 1.4 * Math.sin(12.9898 * i + (i % 7)),
+    );
+    return { x0: new this.#ort.Tensor('float32', data, [1, length, width]) as Tensor };
+  }
+
+  #stock(model: Uint8Array): Promise<InferenceSession> {
+    return this.#ort.InferenceSession.create(model, this.#options) as Promise<InferenceSession>;
+  }
+
+  async #withKernels(model: Uint8Array): Promise<InferenceSession> {
+    const uninstall = install(this.#ort as unknown as OrtModule, { functionBelow: 0 });
+    const session = await this.#stock(model);
+    uninstall();
+    return session;
+  }
+}
+
+function converted(model: Uint8Array): Uint8Array {
+  const conversion = convert(openModel(model), { mode: 'faithful' });
+  if (conversion.refused.length > 0 || conversion.replaced.length === 0)
+    throw new Error(`not converted: ${conversion.refused.map(({ detail }) => detail).join('; ')}`);
+  return conversion.toBytes();
+}
+
+async function timeOf(session: InferenceSession, feeds: Record<string, Tensor>): Promise<number> {
+  const start = clock.milliseconds();
+  await session.run(feeds);
+  return clock.milliseconds() - start;
+}
+
+/** Whole runs, the wait for the output included. */
+function runsOf(session: InferenceSession, feeds: Record<string, Tensor>): Contender {
+  return {
+    lengths: [0, 2],
+    run: async (runs) => {
+      let time = 0;
+      for (let run = 0; run < runs; run++) time += await timeOf(session, feeds);
+      return time;
+    },
+  };
+}
+
+function difference(a: Float32Array, b: Float32Array): number {
+  const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0) / largest;
+}
