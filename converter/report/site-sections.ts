@@ -34,7 +34,7 @@ export function siteSections(input: ReportInput, placed: readonly PlacedSite[]):
       }
       return (
         `<section class="card site" id="${anchor}"><header><h3>${index + 1}. <code>${escaped(site.name)}</code></h3>` +
-        `<span class="chip ${outcome}">${outcome}</span></header>${refusal(site)}${facts(site, replacement)}${fitOf(input, site)}${pictures}</section>`
+        `<span class="chip ${outcome}">${outcome}</span></header>${refusal(site)}${facts(site, replacement, input.result?.plan.parameters.get(site.name)?.headBias)}${fitOf(input, site)}${pictures}</section>`
       );
     })
     .join('');
@@ -73,7 +73,11 @@ function refusal(site: Site): string {
   return `<p><b>${escaped(site.reason)}</b>: ${escaped(REASONS[site.reason])}.${detail}</p>${nodes}`;
 }
 
-function facts(site: Site, replacement: Replacement | undefined): string {
+function facts(
+  site: Site,
+  replacement: Replacement | undefined,
+  headBias: readonly number[] | undefined,
+): string {
   const known = (value: number | null): string => (value === null ? 'open' : String(value));
   const entries: [string, string][] = [
     ['kind', site.kind],
@@ -94,7 +98,12 @@ function facts(site: Site, replacement: Replacement | undefined): string {
   if (site.emptyRows && replacement?.attributes['normalize'] !== 1) {
     entries.push(['rows without keys', 'give 0 in sigmoid attention']);
   }
+  if (headBias) {
+    const [low, high] = [Math.min(...headBias), Math.max(...headBias)];
+    entries.push(['bias of the heads', low === high ? number(low) : `${number(low)} to ${number(high)}`]);
+  }
   for (const [name, value] of Object.entries(replacement?.attributes ?? {})) {
+    if (name === 'bias' && headBias) continue;
     if (['bias', 'bias_mode', 'normalize', 'is_causal'].includes(name)) {
       entries.push([name, typeof value === 'number' ? number(value) : escaped(value)]);
     }

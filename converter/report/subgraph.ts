@@ -69,7 +69,7 @@ export function subgraphPicture({ nodes, description, accent, sources }: Subgrap
       `<g class="node${accent(node) ? ' accent' : ''}"><title>${escaped(nodeLabel(node))}</title>` +
         `<rect x="${x}" y="${y}" width="${BOX.width}" height="${BOX.height}" rx="7"/>` +
         `<text class="type" x="${x + BOX.width / 2}" y="${y + 15}">${escaped(tail(node.opType, 18))}</text>` +
-        `<text class="name" x="${x + BOX.width / 2}" y="${y + 27}">${escaped(tail(nodeLabel(node), 24))}</text></g>`,
+        `<text class="name" x="${x + BOX.width / 2}" y="${y + 27}">${escaped(tail(nodeLabel(node), 22))}</text></g>`,
     );
   }
   return drawing(width, height, description, edges.join('') + boxes.join(''));
