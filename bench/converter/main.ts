@@ -7,7 +7,7 @@ import { arch, cpus, platform } from 'node:os';
 import { join } from 'node:path';
 import { openModel } from '../../converter/index.js';
 import { checkModel, type Outcome } from '../../proving/check-model.js';
-import { measureScaling } from './scaling.js';
+import { measureDense, measureScaling } from './scaling.js';
 import { openZoo, type ZooEntry } from '../../proving/zoo.js';
 
 interface Row extends Outcome {
@@ -111,9 +111,11 @@ function report(rows: readonly Row[]): void {
     falseReplacements: falseReplacements.length,
   };
   console.log(summary);
-  const scaling = argument('filter') === undefined ? measureScaling() : [];
+  const isWhole = argument('filter') === undefined;
+  const scaling = isWhole ? measureScaling() : [];
+  const dense = isWhole ? [measureDense()] : [];
   console.log('\n  nodes  sites  inspected in (processor time)');
-  for (const { nodes, sites, milliseconds } of scaling) {
+  for (const { nodes, sites, milliseconds } of [...scaling, ...dense]) {
     console.log(`${String(nodes).padStart(7)}${String(sites).padStart(7)}  ${milliseconds.toFixed(0)} ms`);
   }
   const output = argument('json');
@@ -125,7 +127,7 @@ function report(rows: readonly Row[]): void {
       arch: arch(),
       node: process.version,
     };
-    writeFileSync(output, JSON.stringify({ machine, rows, scaling, summary }, null, 1));
+    writeFileSync(output, JSON.stringify({ machine, rows, scaling, dense, summary }, null, 1));
   }
 }
 

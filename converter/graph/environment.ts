@@ -43,8 +43,12 @@ export class Environment {
 
   /** Shape of a value as seen from `graph`. */
   dims(graph: Graph, name: string): Dims | null {
-    const home = graph.definer(name);
-    return home === null ? null : (this.shapes.get(home)?.get(name) ?? null);
+    for (let scope: Graph | null = graph; scope !== null; scope = scope.parent) {
+      const dims = this.shapes.get(scope)?.get(name);
+      if (dims !== undefined) return dims;
+      if (scope.parent === null || scope.defines(name)) return null;
+    }
+    return null;
   }
 
   /** The numbers of a value, where they follow from constants and shapes; `null` for run-time values and large ones. */
@@ -74,20 +78,24 @@ export class Environment {
   }
 
   private isRuntime(graph: Graph, name: string): boolean {
+    if (this.runtime.get(graph)?.has(name) === true) return true;
     const home = graph.definer(name);
-    return home === null || (this.runtime.get(home)?.has(name) ?? false);
+    return home === null || (home !== graph && this.runtime.get(home)?.has(name) === true);
   }
 
-  private markRuntime(node: GraphNode): void {
+  /** Notes that the node's outputs are not known before the model runs, where that is so. */
+  private markRuntime(node: GraphNode): boolean {
     if (
       node.domain === '' &&
       (node.opType === 'Shape' || node.opType === 'Size' || node.opType === 'Constant')
     )
-      return;
+      return false;
     const isWorkedOut = canEvaluate(node) || (node.domain === '' && node.opType === 'ConstantOfShape');
-    if (isWorkedOut && !node.inputs.some((name) => name !== '' && this.isRuntime(node.graph, name))) return;
+    if (isWorkedOut && !node.inputs.some((name) => name !== '' && this.isRuntime(node.graph, name)))
+      return false;
     const names = setOf(this.runtime, node.graph);
     for (const name of node.outputs) names.add(name);
+    return true;
   }
 
   infer(graph: Graph): void {
@@ -118,8 +126,7 @@ export class Environment {
       const dims = inferred?.[i] ?? this.declaredShape(graph, name);
       if (dims !== null) shapes.set(name, dims);
     });
-    this.markRuntime(node);
-    this.compute(node, null, EAGER_ELEMENTS);
+    if (!this.markRuntime(node)) this.compute(node, null, EAGER_ELEMENTS);
   }
 
   private inferBodies(node: GraphNode): (Dims | null)[] {

@@ -76,10 +76,15 @@ export class Graph {
     return this.outputNames.has(name);
   }
 
+  /** The name stands for a value of this very graph: an input, an initializer or what a node yields. */
+  defines(name: string): boolean {
+    return this.localNames.has(name);
+  }
+
   /** The graph that defines the name, walking outwards. */
   definer(name: string): Graph | null {
     if (this.localNames.has(name)) return this;
-    return this.parent?.definer(name) ?? null;
+    return this.parent === null ? null : this.parent.definer(name);
   }
 
   /** All names that are taken in this graph and its bodies. */

@@ -81,6 +81,8 @@ export class Knowledge {
 
   /** The value follows from constants (and shapes) alone, however large it is. */
   isConstant(graph: Graph, name: string): boolean {
+    if (this.constants.get(graph)?.has(name) === true) return true;
+    if (graph.parent === null) return false;
     const home = graph.definer(name);
     return home !== null && (this.constants.get(home)?.has(name) ?? false);
   }
@@ -120,11 +122,16 @@ export class Knowledge {
   private workOut(symbols: Map<string, number>, kinds: ReadonlyMap<string, SymbolKind>): Environment {
     let best: Environment | null = null;
     let triedBatchOne = false;
+    // Two mismatches may undo each other's binding forever.
+    const seen = new Set<string>();
     for (let attempt = 0; attempt < MAX_REBINDINGS; attempt++) {
       const environment = this.environment(symbols);
       if (best === null || environment.mismatches.length < best.mismatches.length) best = environment;
       if (environment.mismatches.length === 0) return environment;
-      if (environment.mismatches.some(({ a, b }) => rebind(symbols, a, b))) continue;
+      const choice = [...symbols.values()].join();
+      const isRepeated = seen.has(choice);
+      seen.add(choice);
+      if (!isRepeated && environment.mismatches.some(({ a, b }) => rebind(symbols, a, b))) continue;
       if (bindToSum(symbols, environment, (attempt) => this.environment(attempt))) continue;
       if (bindTerm(symbols, environment, kinds, (attempt) => this.environment(attempt))) continue;
       if (triedBatchOne) break;

@@ -46,37 +46,25 @@ export function attach(site: Derived, rank: 3 | 4): Attachment | null {
 }
 
 function search(site: Derived, rank: 3 | 4): Attachment | null {
-  const type = operatorType(site);
-  let best: Attachment | null = null;
-  for (let count = site.heads.length; count >= 0; count--) {
-    const kvHeads = site.heads.slice(0, count);
-    if (site.past !== null && !site.space.equal(kvHeads, site.past.heads)) continue;
-    const found = attachWith(site, rank, type, kvHeads);
-    if (found !== null && (best === null || found.cost < best.cost)) best = found;
-  }
-  return best;
-}
-
-function attachWith(site: Derived, rank: 3 | 4, type: number, kvHeads: readonly Atom[]): Attachment | null {
   const { batch, heads, rows, newKeys, channels, valueChannels } = site;
+  if (rank === 3 && !isFixed(heads)) return null;
+  const type = operatorType(site);
   const arrange = (head: readonly Atom[], position: readonly Atom[], channel: readonly Atom[]): Axis[] =>
     rank === 4 ? [batch, head, position, channel] : [batch, position, [...head, ...channel]];
-  if (rank === 3 && !isFixed([...heads, ...kvHeads])) return null;
   const query = feed(site, site.query, arrange(heads, rows, channels), type);
-  const key = feed(site, site.key, arrange(kvHeads, newKeys, channels), type);
-  const value = feed(site, site.value, arrange(kvHeads, newKeys, valueChannels), type);
-  const output = drain(site, arrange(heads, rows, valueChannels), type);
-  if (query === null || key === null || value === null || output === null) return null;
-  return {
-    rank,
-    type,
-    query,
-    key,
-    value,
-    output,
-    kvHeads,
-    cost: query.cost + key.cost + value.cost + output.cost,
-  };
+  const output = query && drain(site, arrange(heads, rows, valueChannels), type);
+  if (query === null || output === null) return null;
+  let best: Attachment | null = null;
+  for (let count = heads.length; count >= 0; count--) {
+    const kvHeads = heads.slice(0, count);
+    if (site.past !== null && !site.space.equal(kvHeads, site.past.heads)) continue;
+    const key = feed(site, site.key, arrange(kvHeads, newKeys, channels), type);
+    const value = key && feed(site, site.value, arrange(kvHeads, newKeys, valueChannels), type);
+    if (key === null || value === null) continue;
+    const cost = query.cost + key.cost + value.cost + output.cost;
+    if (best === null || cost < best.cost) best = { rank, type, query, key, value, output, kvHeads, cost };
+  }
+  return best;
 }
 
 function isFixed(atoms: readonly Atom[]): boolean {
@@ -95,16 +83,11 @@ function feed(
     if (casts && isHalf(type)) continue;
     const relayout = planRelayout(link.axes, target, site.space, false);
     if (relayout === null) continue;
-    const repeats = missingAtoms(site, link, target) > 0 ? EXPAND_COST : 0;
+    const repeats = relayout.repeats ? EXPAND_COST : 0;
     const cost = relayout.cost + repeats + (casts ? 1 : 0) - link.passed.length;
     if (best === null || cost < best.cost) best = { link, relayout, casts, cost };
   }
   return best;
-}
-
-function missingAtoms(site: Derived, link: Link, target: readonly Axis[]): number {
-  const have = new Set(site.space.resolveAll(link.axes).flat());
-  return target.flatMap((axis) => site.space.resolve(axis)).filter((atom) => !have.has(atom)).length;
 }
 
 function drain(site: Derived, source: readonly Axis[], type: number): (Feed & { cost: number }) | null {
@@ -113,7 +96,7 @@ function drain(site: Derived, source: readonly Axis[], type: number): (Feed & { 
     const casts = link.type !== type;
     if (casts && isHalf(type)) continue;
     const relayout = planRelayout(source, link.axes, site.space, false);
-    if (relayout === null || missingAtoms(site, { ...link, axes: source }, link.axes) > 0) continue;
+    if (relayout === null || relayout.repeats) continue;
     const cost = relayout.cost + (casts ? 1 : 0) - link.passed.length;
     if (best === null || cost < best.cost) best = { link, relayout, casts, cost };
   }

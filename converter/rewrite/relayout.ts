@@ -118,15 +118,35 @@ export class Dimensions {
 export interface Relayout {
   /** Operators that it takes. */
   readonly cost: number;
+  /** The tensor lacks an axis, along which it is repeated. */
+  readonly repeats: boolean;
   emit(emitter: Emitter, dimensions: Dimensions, name: string, output?: string): string;
 }
 
-function sameAxes(a: readonly (readonly Atom[])[], b: readonly (readonly Atom[])[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every((axis, i) => axis.length === b[i]!.length && axis.every((atom, k) => atom === b[i]![k]))
-  );
+function sameAxes(a: readonly Axis[], b: readonly Axis[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let axis = 0; axis < a.length; axis++) if (!sameAxis(a[axis]!, b[axis]!)) return false;
+  return true;
 }
+
+function sameAxis(a: Axis, b: Axis): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+function holds(axes: readonly Axis[], atom: Atom): boolean {
+  for (const axis of axes) if (axis.includes(atom)) return true;
+  return false;
+}
+
+/** Nothing is to be done but to give the value a name. */
+const UNCHANGED: Relayout = {
+  cost: 0,
+  repeats: false,
+  emit: (emitter, _dimensions, name, output) =>
+    output === undefined ? name : emitter.apply('Identity', [name], {}, output),
+};
 
 /**
  * Plans the way from a tensor to the target axes. Atoms of the target that the tensor lacks are left at size 1 when `partial`
@@ -140,65 +160,45 @@ export function planRelayout(
   partial: boolean,
 ): Relayout | null {
   const source = space.resolveAll(axes);
-  const wanted = target.map((axis) => space.resolve(axis));
-  const have = new Set(source.flat());
-  const all = new Set(wanted.flat());
-  if ([...have].some((atom) => !all.has(atom))) return null;
-  const goal = wanted.map((axis) => (partial && !axis.some((atom) => have.has(atom)) ? [] : axis));
-  const missing = goal.flat().filter((atom) => !have.has(atom));
-  if (sameAxes(source, goal))
-    return { cost: 0, emit: (emitter, _dimensions, name, output) => finish(emitter, name, output) };
-  const present = goal.map((axis) => axis.filter((atom) => have.has(atom)));
-  const order = present.flat();
-  const inOrder = source.flat().every((atom, i) => atom === order[i]);
-  if (missing.length === 0 && inOrder) {
+  const wanted = space.resolveAll(target);
+  for (const axis of source) for (const atom of axis) if (!holds(wanted, atom)) return null;
+  const has = (atom: Atom): boolean => holds(source, atom);
+  const goal = partial ? wanted.map((axis) => (axis.some(has) ? axis : [])) : wanted;
+  if (sameAxes(source, goal)) return UNCHANGED;
+  const missing: Atom[] = [];
+  for (const axis of goal) for (const atom of axis) if (!has(atom)) missing.push(atom);
+  if (missing.length > 0) return general(source, goal, missing);
+  if (sameAxis(source.flat(), goal.flat())) {
     return {
       cost: 1,
+      repeats: false,
       emit: (emitter, dimensions, name, output) =>
         emitter.apply('Reshape', [name, dimensions.reshapeTarget(source, goal)], {}, output),
     };
   }
-  if (missing.length === 0) {
-    const perm = permutation(source, goal);
-    if (perm !== null)
-      return {
-        cost: 1,
-        emit: (emitter, _dimensions, name, output) => emitter.apply('Transpose', [name], { perm }, output),
-      };
-  }
-  return general(source, goal, present, missing);
-}
-
-function finish(emitter: Emitter, name: string, output: string | undefined): string {
-  return output === undefined ? name : emitter.apply('Identity', [name], {}, output);
+  const perm = permutation(source, goal);
+  if (perm === null) return general(source, goal, missing);
+  return {
+    cost: 1,
+    repeats: false,
+    emit: (emitter, _dimensions, name, output) => emitter.apply('Transpose', [name], { perm }, output),
+  };
 }
 
 /** The permutation of whole axes that leads from one arrangement to the other. */
-function permutation(
-  source: readonly (readonly Atom[])[],
-  goal: readonly (readonly Atom[])[],
-): number[] | null {
+function permutation(source: readonly Axis[], goal: readonly Axis[]): number[] | null {
   if (source.length !== goal.length) return null;
-  const used = new Set<number>();
   const perm: number[] = [];
   for (const axis of goal) {
-    const at = source.findIndex(
-      (entry, i) =>
-        !used.has(i) && entry.length === axis.length && entry.every((atom, k) => atom === axis[k]),
-    );
+    const at = source.findIndex((entry, i) => !perm.includes(i) && sameAxis(entry, axis));
     if (at < 0) return null;
-    used.add(at);
     perm.push(at);
   }
   return perm;
 }
 
-function general(
-  source: readonly (readonly Atom[])[],
-  goal: readonly (readonly Atom[])[],
-  present: readonly (readonly Atom[])[],
-  missing: readonly Atom[],
-): Relayout {
+function general(source: readonly Axis[], goal: readonly Axis[], missing: readonly Atom[]): Relayout {
+  const present = goal.map((axis) => axis.filter((atom) => !missing.includes(atom)));
   const units = unitsOf(source, goal);
   const order = present
     .flat()
@@ -229,6 +229,7 @@ function general(
   const cost = [splits, moves, opens, expands, joins].filter(Boolean).length;
   return {
     cost,
+    repeats: expands,
     emit(emitter, dimensions, name, output) {
       let current = name;
       let at: readonly (readonly Atom[])[] = source;

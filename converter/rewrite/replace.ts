@@ -432,7 +432,7 @@ export function emitShape(reader: GraphNode, site: Derived, emitter: Emitter): v
 export function checkRewritable({ site }: SpelledSite, knowledge: Knowledge): void {
   splitScale(site, knowledge);
   splitGains(site);
-  if (attach(site, 4) === null)
+  if (attach(site, 3) === null && attach(site, 4) === null)
     throw new Refused(
       'layout',
       'queries, keys, values and result cannot be brought into one arrangement',
