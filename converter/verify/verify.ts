@@ -30,6 +30,8 @@ export interface VerifyRequest {
   readonly parametersOf?: (site: string) => SiteParameters | undefined;
   /** A path of sample data; plausible random inputs when absent. */
   readonly data?: string;
+  /** Samples that are at hand already; they come before `data`. */
+  readonly source?: SampleSource;
   /** Random inputs follow from it. */
   readonly seed?: number;
   /** At most so many runs. */
@@ -89,7 +91,7 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
       'converted',
       openVariant(converted, { outputs: sites.map((site) => site.converted) }),
     );
-    const source = await samplesFor(original, first, { data: request.data, seed });
+    const source = request.source ?? (await samplesFor(original, first, { data: request.data, seed }));
     const samples = request.limit === undefined ? source : firstRuns(source, request.limit);
     const notes: string[] = [];
     if (visible.length < replaced.length) {
@@ -135,7 +137,7 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
     const driftResults = results(drift);
     const structureResults = swapped || twin ? results(structure) : [];
     noteUndefined(driftResults, notes);
-    const inputs = `${runs} ${request.data === undefined ? `random inputs (seed ${seed})` : `inputs from ${request.data}`}`;
+    const inputs = `${runs} ${originOf(request)}`;
     const structureSites = swapped ? results(siteStructure) : [];
     return {
       ...judge(mode, driftResults, structureResults, structureSites, tolerance, inputs),
@@ -152,6 +154,11 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
   } finally {
     for (const session of open) await session.close();
   }
+}
+
+function originOf({ source, data, seed = 1 }: VerifyRequest): string {
+  if (source) return `inputs (${source.description})`;
+  return data === undefined ? `random inputs (seed ${seed})` : `inputs from ${data}`;
 }
 
 function addSite(meter: DistanceMeter, a: Outputs, nameA: string, b: Outputs, nameB: string): void {
