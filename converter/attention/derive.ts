@@ -12,6 +12,7 @@ import { labelledAxes, labelLetters, summedLetters, type Contraction } from './c
 import { areChannels } from './features.js';
 import { Refused, type ScoreForm } from './form.js';
 import { AxisSpace, isOne, type Atom, type Axes, type Axis } from './layout.js';
+import { partialUpdate } from './partial-update.js';
 import type { ScorePath, WeightPath } from './paths.js';
 import { scaleForm, SCORE_RULES, WEIGHT_RULES } from './transfer.js';
 
@@ -97,7 +98,18 @@ export function derive(
     record(node.outputs[0]!);
   };
   if (product.addend !== null) addGemmTerm(form, product, knowledge, space);
-  for (const { node, input } of scores.steps) run(SCORE_RULES, node, input, new Set());
+  for (let at = 0; at < scores.steps.length; at++) {
+    const { node, input } = scores.steps[at]!;
+    const update = partialUpdate(scores.steps, at, knowledge);
+    if (update === null) run(SCORE_RULES, node, input, new Set());
+    else {
+      const terms = { ...update.terms, axes: form.axes };
+      form.partials.push(terms);
+      form.addends.push({ tensor: terms, factor: 1, node: scores.steps[update.last]!.node });
+      record(terms.result);
+      at = update.last;
+    }
+  }
   if (anchor.addend !== null) addAnchorTerm(form, anchor, knowledge, space);
   if (anchor.factor !== 1) scaleForm(form, anchor.factor);
 
@@ -130,6 +142,7 @@ function emptyForm(axes: readonly Axis[], alpha: number): ScoreForm {
     bias: 0,
     addends: [],
     visible: [],
+    partials: [],
     zeroed: [],
     gain: 1,
     gainTensors: [],

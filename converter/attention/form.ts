@@ -2,6 +2,7 @@
 import type { GraphNode } from '../graph/node.js';
 import type { ReasonCode } from '../reasons.js';
 import type { Axes } from './layout.js';
+import type { PartialTerms } from './partial-update.js';
 
 /** A tensor of the model together with the meaning of its axes. */
 export interface Labelled {
@@ -44,6 +45,8 @@ export interface ScoreForm {
   bias: number;
   addends: Addend[];
   visible: Visibility[];
+  /** Addends that the model has no value for yet. */
+  partials: PartialTerms[];
   /** Masks that set weights to 0 after a softmax; the scores have to be hidden there already. */
   zeroed: Visibility[];
   /** Factor that the value product's result has to be multiplied by. */

@@ -126,6 +126,7 @@ export function emptyForm(scale: number, softcap: number): ScoreForm {
     bias: 0,
     addends: [],
     visible: [],
+    partials: [],
     zeroed: [],
     gain: 1,
     gainTensors: [],

@@ -4,6 +4,7 @@
  */
 import proto from 'onnx-proto';
 import type { Graph } from '../graph/graph.js';
+import type { GraphNode } from '../graph/node.js';
 import { concatenate, fieldHeader } from '../onnx/wire.js';
 import { DataType } from '../onnx/tensor.js';
 
@@ -129,6 +130,14 @@ export class Emitter {
   }): void {
     const { name, opType, inputs, outputs } = node;
     this.nodes.push({ name, opType, inputs, outputs, bytes: encodeNode(node) });
+  }
+
+  /** A node of the model once more, between other values. */
+  copy(node: GraphNode, inputs: readonly string[], outputs: readonly string[]): void {
+    const message = NodeProto.decode(node.graph.window.view(node.span.start, node.span.end));
+    const name = this.names.fresh(`${this.prefix}/${node.opType}`);
+    const bytes = NodeProto.encode({ ...message, name, input: [...inputs], output: [...outputs] }).finish();
+    this.nodes.push({ name, opType: node.opType, inputs, outputs, bytes });
   }
 
   fresh(suffix: string): string {

@@ -15,6 +15,7 @@ import { attach, type Attachment, type Feed } from './attach.js';
 import type { Emitter } from './emitter.js';
 import { centredRow, keysLessMean } from './centre.js';
 import { emitMask, type MaskCache, type MaskTensor } from './mask-tensor.js';
+import { emitPartialTerms } from './partial-terms.js';
 import { Dimensions, planRelayout } from './relayout.js';
 import { perChannel, rowTerms } from './row-terms.js';
 
@@ -63,6 +64,8 @@ export function replaceSite(
   const dimensions = new Dimensions(site.space, emitter);
   offerSizes(site, dimensions);
   site.prepare?.(emitter);
+  for (const terms of site.form.partials)
+    emitPartialTerms(terms, knowledge.type(site.graph, terms.source), dimensions, emitter);
   const inputs = new Map<InputName, string>();
   const scaleFactors = splitScale(site, knowledge);
   const factor =
