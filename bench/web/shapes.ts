@@ -22,7 +22,7 @@ const square = (type: 'f32' | 'f16', heads: number, length: number, headSize: nu
 export function prefillShapes(isSoftware: boolean): BenchShape[] {
   return TYPES.flatMap((type) =>
     isSoftware
-      ? [256, 512, 1024].map((length) => square(type, 2, length, 64))
+      ? [256, 512, 1024].map((length) => square(type, 1, length, 64))
       : [64, 128].flatMap((headSize) =>
           [128, 512, 1024, 4096].map((length) => square(type, 16, length, headSize)),
         ),

@@ -19,25 +19,28 @@ export function element(
 
 /** The attention sites of a model, one row each. */
 export function sitesTable({ sites }: Inspection): HTMLElement {
-  const head = ['Site', 'Kind', 'Heads × size', 'Mask', 'Can be converted'];
+  // The roles are said because small screens lay the rows out as blocks, which would lose them.
+  const cell = (label: string, text: string, kind = ''): HTMLElement =>
+    element('td', { role: 'cell', 'data-label': label, class: kind }, text);
   const rows = sites.map((site) =>
     element(
       'tr',
-      {},
-      element('td', { class: 'name' }, site.name),
-      element('td', {}, site.kind),
-      element('td', {}, `${site.heads ?? '?'} × ${site.headSize ?? '?'}`),
-      element('td', {}, site.maskText),
-      element('td', {}, site.replaceable ? 'yes' : `no: ${site.reasonDetail || site.reason || ''}`),
+      { role: 'row' },
+      cell('Site', site.name, 'name'),
+      cell('Kind', site.kind),
+      cell('Heads × size', `${site.heads ?? '?'} × ${site.headSize ?? '?'}`),
+      cell('Mask', site.maskText),
+      cell('Can be converted', site.replaceable ? 'yes' : `no: ${site.reasonDetail || site.reason || ''}`),
     ),
   );
-  const header = element('tr', {}, ...head.map((text) => element('th', { scope: 'col' }, text)));
+  const head = ['Site', 'Kind', 'Heads × size', 'Mask', 'Can be converted'];
+  const header = head.map((text) => element('th', { scope: 'col', role: 'columnheader' }, text));
   const table = element(
     'table',
-    {},
+    { role: 'table' },
     element('caption', {}, `${sites.length} attention site${sites.length === 1 ? '' : 's'}`),
-    element('thead', {}, header),
-    element('tbody', {}, ...rows),
+    element('thead', { role: 'rowgroup' }, element('tr', { role: 'row' }, ...header)),
+    element('tbody', { role: 'rowgroup' }, ...rows),
   );
   return element(
     'div',
