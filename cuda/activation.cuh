@@ -12,12 +12,16 @@
 //   SmallSigmoid  guesses that all weights are small, as they are with a bias near -log N, and is then almost
 //   as cheap
 //                 as a bare exponential; a warp whose guess was wrong finishes with Sigmoid.
+//   GuessedSigmoid
+//                 the same guess, but the kernel asks beforehand (`unusual`) whether it holds for a whole
+//                 step.
 //   TanhSigmoid   the hardware tanh, for SA_CUDA_FAST.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <climits>
 #include <cstdint>
 #include <type_traits>
 
@@ -91,7 +95,23 @@ struct Affine {
   float slope;
   float intercept[2];
   bool tiny;  // GeneralSigmoid: the logits are so low that sigmoid is exp
+  int limit;  // GuessedSigmoid: the bits of the least score that is unusual
 };
+
+// The largest of kCount floats as integers compare them: right if one of them is positive.
+template <int kCount>
+__device__ __forceinline__ int largest_bits(const float* value) {
+  constexpr int kChains = 4;
+  int top[kChains];
+#pragma unroll
+  for (int c = 0; c < kChains; c++)
+    top[c] = max(__float_as_int(value[2 * c]), __float_as_int(value[2 * c + 1]));
+#pragma unroll
+  for (int i = 2 * kChains; i < kCount; i += 2)
+    top[i / 2 % kChains] =
+        __vimax3_s32(top[i / 2 % kChains], __float_as_int(value[i]), __float_as_int(value[i + 1]));
+  return max(__vimax3_s32(top[0], top[1], top[2]), top[3]);
+}
 
 // Row (0 or 1) of each of the eight scores: columns 0-1 of both rows, then columns 8-9.
 __device__ __forceinline__ constexpr int fragment_row(int i) {
@@ -208,6 +228,61 @@ struct SmallSigmoid {
   }
 };
 
+// A guess like SmallSigmoid's for bfloat16, in a kernel that asks `unusual` before a step and then finishes
+// all of it with one of two weights. kOrder 1: k sigmoid = E - E^2, while e is at most 1/17. kOrder 2: E -
+// E^2
+// + E^3, to within 1.4e-3 while e is at most 1/6; at one more instruction a score it is for biases at which
+// the first guess would fail too often.
+template <class T, int kOrder>
+struct GuessedSigmoid {
+  static_assert(std::is_same_v<T, __nv_bfloat16>);
+  static constexpr bool kAsks = true;
+  static constexpr float kLog2Limit = kOrder == 1 ? -4.08746284f : -2.5849625f;
+  static constexpr float kScale = kOrder == 1 ? 0.950771088f : 1.0256f;
+  static constexpr float kLog2Scale = kOrder == 1 ? -0.0728300f : 0.0364682f;
+
+  static __device__ __forceinline__ Affine prepare(Affine affine) {
+    const float top = fmaxf(affine.intercept[0], affine.intercept[1]);
+    const float limit = __fdividef(kLog2Limit - top, affine.slope);
+    affine.limit = affine.slope > 0.0f && limit > 0.0f ? __float_as_int(limit) : INT_MIN;
+    affine.intercept[0] += kLog2Scale;
+    affine.intercept[1] += kLog2Scale;
+    return affine;
+  }
+
+  // Whether a score of the warp is too large for the guess; true where the affine map does not allow to tell.
+  template <int kCount>
+  static __device__ __forceinline__ bool unusual(const float (&score)[kCount], const Affine& affine) {
+    return __any_sync(~0u, largest_bits<kCount>(score) >= affine.limit);
+  }
+
+  template <bool kUnusual>
+  static __device__ __forceinline__ float weight(float e) {
+    if constexpr (kUnusual) {
+      e = e > 1e30f ? 1e30f : e;
+      return e * __fdividef(1.0f, fmaf(e, 1.0f / kScale, 1.0f));
+    } else {
+      const float w = fmaf(-e, e, e);
+      return kOrder == 1 ? w : fmaf(-e, w, e);
+    }
+  }
+
+  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
+    SmallSigmoid<T>::start(score, affine);
+  }
+
+  template <int kChunks, bool kUnusual>
+  static __device__ __forceinline__ void finish(const float* value, const Affine&, uint32_t (*p)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4 * kChunks; i++)
+      p[i / 4][i % 4] = pack<T>(weight<kUnusual>(value[2 * i]), weight<kUnusual>(value[2 * i + 1]));
+  }
+};
+template <class T>
+using SmallStepSigmoid = GuessedSigmoid<T, 1>;
+template <class T>
+using MediumStepSigmoid = GuessedSigmoid<T, 2>;
+
 // Sigmoid for the general kernels. Under normalize a constant factor of a row's weights cancels, and float16
 // needs one: with a bias far below 0 all weights would underflow. There the kernel adds a shift to the logits
 // (scores.cuh) and sets affine.tiny, and the weights are plain exponentials.
@@ -240,7 +315,7 @@ struct TanhSigmoid {
 
   static __device__ __forceinline__ Affine prepare(Affine affine) {
     constexpr float half = 0.5f / kLog2E;
-    return {affine.slope * half, {affine.intercept[0] * half, affine.intercept[1] * half}, false};
+    return {affine.slope * half, {affine.intercept[0] * half, affine.intercept[1] * half}, false, 0};
   }
 
   static __device__ __forceinline__ void start(float* score, const Affine& affine) {

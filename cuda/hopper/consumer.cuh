@@ -39,7 +39,7 @@ struct TileWork {
     seen_from = key_range(p, rows.valid, top + 63).lo;
     seen_to = key_range(p, rows.valid, top).hi;
     head = tile.terms;
-    affine = {1.0f, {0.0f, 0.0f}, false};
+    affine = {1.0f, {0.0f, 0.0f}, false, 0};
     if constexpr (!Shape::kGeneral) {
       // A slope of 0 would turn an excluding score into NaN.
       affine.slope = head.scale == 0.0f ? 1e-30f : head.scale * kLog2E;
@@ -55,6 +55,12 @@ struct TileWork {
       shift = normalize_shift<typename Shape::Element>(p, head);
       affine.tiny = shift > 0.0f;
     }
+  }
+
+  // Whether a row does not see all keys of a step.
+  __device__ __forceinline__ bool is_masked(int step) const {
+    const int key = first_key + step * Shape::kKeys;
+    return key < seen_from || key + Shape::kKeys > seen_to;
   }
 };
 
@@ -107,6 +113,21 @@ class Consumer {
     wgmma_commit();
   }
 
+  // Waits for the scores, and so for all products issued before them, and hands back what these read.
+  __device__ __forceinline__ void wait_for_scores(Scores& score, bool values_read) {
+    wgmma_wait<0>();
+    pin(score);
+    arrive(shared_.k_empty[k_.stage]);
+    k_.advance();
+    if (values_read) {
+      arrive(shared_.v_empty[v_.stage]);
+      v_.advance();
+    }
+  }
+  __device__ __forceinline__ void wait_for_values() {
+    barrier_wait(&shared_.v_full[v_.stage], v_.parity);
+  }
+
   __device__ __forceinline__ void issue_output(Output& out, const uint32_t (&weights)[4], int chunk,
                                                bool add) {
     using Mma = Wgmma<Element, Shape::kHeadSize>;
@@ -117,38 +138,48 @@ class Consumer {
 
   // Weights of a step, unit by unit, each followed by its products. The next unit's exponentials are started
   // before this unit is finished, so that their latency is covered.
+  template <bool kUnusual>
   __device__ __forceinline__ void weigh(Scores& score, Output& out, float (&sum)[2], const Affine& affine,
                                         bool add) {
-    constexpr int kUnit = Shape::kUnit, kChunks = Shape::kChunks;
-    uint32_t weights[kChunks][4];
-    const auto start = [&](int unit) {
+    uint32_t weights[Shape::kChunks][4];
+    start<0>(score, affine);
+    weigh_units<kUnusual, 0>(score, weights, out, sum, affine, add);
+    if (Shape::kTurns == 1) pass_turn();
+  }
+
+  // Starts the unit whose first chunk is kFirst.
+  template <int kFirst>
+  __device__ __forceinline__ static void start(Scores& score, const Affine& affine) {
 #pragma unroll
-      for (int chunk = unit * kUnit; chunk < min((unit + 1) * kUnit, kChunks); chunk++)
-        Activation::start(&score[8 * chunk], affine);
-    };
-    start(0);
+    for (int chunk = kFirst; chunk < min(kFirst + Shape::kUnit, Shape::kChunks); chunk++)
+      Activation::start(&score[8 * chunk], affine);
+  }
+
+  // The unit whose first chunk is kFirst, and those behind it.
+  template <bool kUnusual, int kFirst>
+  __device__ __forceinline__ void weigh_units(Scores& score, uint32_t (&weights)[Shape::kChunks][4],
+                                              Output& out, float (&sum)[2], const Affine& affine, bool add) {
+    constexpr int kEnd = kFirst + Shape::kUnit < Shape::kChunks ? kFirst + Shape::kUnit : Shape::kChunks;
+    constexpr bool kLast = kEnd == Shape::kChunks;
+    start<kEnd>(score, affine);
+    if (kLast && Shape::kTurns == 2) pass_turn();
+    if constexpr (Shape::kAsks)
+      Activation::template finish<kEnd - kFirst, kUnusual>(&score[8 * kFirst], affine, &weights[kFirst]);
+    else
+      Activation::template finish<kEnd - kFirst>(&score[8 * kFirst], affine, &weights[kFirst]);
+    wgmma_fence();
 #pragma unroll
-    for (int unit = 0; unit * kUnit < kChunks; unit++) {
-      start(unit + 1);
-      const int first = unit * kUnit;
-      const bool last = first + kUnit >= kChunks;
-      if (last && Shape::kTurns == 2) pass_turn();
-      if (first + kUnit <= kChunks)
-        Activation::template finish<kUnit>(&score[8 * first], affine, &weights[first]);
-      else
-        Activation::template finish<(kChunks - 1) % kUnit + 1>(&score[8 * first], affine, &weights[first]);
-      if (last && Shape::kTurns == 3) pass_turn();
-      wgmma_fence();
-#pragma unroll
-      for (int chunk = first; chunk < min(first + kUnit, kChunks); chunk++) {
-        if constexpr (Shape::kGeneral) {
-          if (args_.problem.normalize)
-            for (int i = 0; i < 4; i++) sum[i % 2] += pair_sum<Element>(weights[chunk][i]);
-        }
-        issue_output(out, weights[chunk], chunk, add || chunk > 0);
+    for (int chunk = kFirst; chunk < kEnd; chunk++) {
+      if constexpr (Shape::kGeneral) {
+        if (args_.problem.normalize)
+          for (int i = 0; i < 4; i++) sum[i % 2] += pair_sum<Element>(weights[chunk][i]);
       }
+      issue_output(out, weights[chunk], chunk, add || chunk > 0);
     }
-    wgmma_commit();
+    if constexpr (kLast)
+      wgmma_commit();
+    else
+      weigh_units<kUnusual, kEnd>(score, weights, out, sum, affine, add);
   }
 
   // Warpgroups converting at the same time would leave the tensor cores idle at the same time: they take
@@ -159,6 +190,30 @@ class Consumer {
   __device__ __forceinline__ void pass_turn() const {
     if constexpr (Shape::kTurns)
       named_barrier_arrive(1 + (group_ + 1 == Shape::kGroups ? 0 : group_ + 1), 256);
+  }
+
+  __device__ __forceinline__ static bool unusual(const Scores& score, const Affine& affine) {
+    if constexpr (Shape::kAsks)
+      return Activation::unusual(score, affine);
+    else
+      return false;
+  }
+
+  // Steps in the middle of a tile that every row sees whole and whose weights are as guessed; returns at the
+  // first that is not, with its scores and values there. Nothing else is in this loop, because what is jumped
+  // over still has to be fetched, and because the compiler mixes instructions well only inside one block.
+  __device__ __forceinline__ void plain_steps(Scores& score, Output& out, float (&sum)[2],
+                                              const TileWork<Shape>& work, int& step) {
+    while (true) {
+      wait_for_scores(score, step > 0);
+      wait_for_values();
+      if (step == 0 || step + 1 >= work.steps || work.is_masked(step)) return;
+      if (unusual(score, work.affine)) return;
+      take_turn();
+      weigh<false>(score, out, sum, work.affine, true);
+      step++;
+      issue_scores(score);
+    }
   }
 
   __device__ __forceinline__ void store(const TileWork<Shape>& work, const Output& out,
@@ -193,14 +248,10 @@ class Consumer {
     issue_scores(score);
     int step = 0;
     while (true) {
-      wgmma_wait<0>();
-      pin(score);
-      arrive(shared_.k_empty[k_.stage]);
-      k_.advance();
-      if (step > 0) {
-        arrive(shared_.v_empty[v_.stage]);
-        v_.advance();
-      }
+      if constexpr (Shape::kAsks)
+        plain_steps(score, out, sum, work, step);
+      else
+        wait_for_scores(score, step > 0);
       if (step == work.steps) {
         // The previous tile is stored only now, when its successor's scores no longer have to be waited for.
         pin(out);
@@ -218,12 +269,14 @@ class Consumer {
       const int first_key = work.first_key + step * Shape::kKeys;
       if constexpr (Shape::kGeneral)
         general_logits<Element>(score, args_.problem, work.rows, first_key, work.head, work.shift);
-      else if (first_key < work.seen_from || first_key + Shape::kKeys > work.seen_to)
+      else if (work.is_masked(step))
         hide_keys_out_of_range(score, args_.problem, work.rows, first_key, work.affine.slope);
-      barrier_wait(&shared_.v_full[v_.stage], v_.parity);
+      if constexpr (!Shape::kAsks) wait_for_values();
       take_turn();
-      weigh(score, out, sum, work.affine, step > 0);
-      if (Shape::kTurns == 1) pass_turn();
+      if (unusual(score, work.affine))
+        weigh<true>(score, out, sum, work.affine, step > 0);
+      else
+        weigh<false>(score, out, sum, work.affine, step > 0);
 
       step++;
       if (last && !next_tile()) break;

@@ -7,6 +7,16 @@
 
 namespace sa {
 
+// Whether an activation is of GuessedSigmoid's kind.
+template <class Activation>
+constexpr auto asks(int) -> decltype(Activation::kAsks) {
+  return Activation::kAsks;
+}
+template <class Activation>
+constexpr bool asks(...) {
+  return false;
+}
+
 // One instance of the kernel. A block has one producer warpgroup and kGroups consumer warpgroups of 64 query
 // rows each.
 template <class Element_, int kHeadSize_, int kKeys_, int kStages_, int kGroups_, int kUnit_, int kTurns_,
@@ -19,9 +29,10 @@ struct HopperShape {
   static constexpr int kKeys = kKeys_;  // keys of one step
   static constexpr int kStages = kStages_;  // steps of keys and values in flight
   static constexpr int kGroups = kGroups_;
-  static constexpr int kUnit = kUnit_;         // chunks that the activation finishes together
-  static constexpr int kTurns = kTurns_;       // consumer warpgroups take turns at the activation
-  static constexpr bool kGeneral = kGeneral_;  // ALiBi, softcap, attn_mask, normalize
+  static constexpr int kUnit = kUnit_;                // chunks that the activation finishes together
+  static constexpr int kTurns = kTurns_;              // consumer warpgroups take turns at the activation
+  static constexpr bool kGeneral = kGeneral_;         // ALiBi, softcap, attn_mask, normalize
+  static constexpr bool kAsks = asks<Activation>(0);  // the activation guesses a step at a time
 
   static constexpr int kRows = 64 * kGroups;
   static constexpr int kThreads = 128 * (kGroups + 1);

@@ -27,13 +27,18 @@ async function compile(source: string, object: string, target: readonly string[]
   return stdout + stderr;
 }
 
-/** The kernels with masks, ALiBi, softcap or normalize may spill a few registers; those without must not. */
+/**
+ * The kernels with masks, ALiBi, softcap or normalize may spill a few registers, and those that ask about a step may at
+ * a change of tiles (outside their loop: docs/cuda-ladder.md); the others must not.
+ */
 function assertHot(report: string): void {
   const kernels = report.split('Compiling entry function').slice(1);
   assert.ok(kernels.length > 0, `the compiler reported no kernel:\n${report}`);
-  const spilling = kernels.filter(
-    (kernel) => !kernel.includes('GeneralSigmoid') && !kernel.includes(' 0 bytes spill stores'),
-  );
+  const spilling = kernels.filter((kernel) => {
+    const bytes = Number(/(\d+) bytes spill stores/.exec(kernel)?.[1]);
+    const allowed = kernel.includes('GeneralSigmoid') ? Infinity : kernel.includes('StepSigmoid') ? 128 : 0;
+    return !(bytes <= allowed);
+  });
   assert.deepEqual(spilling, [], 'registers are spilled');
   assert.doesNotMatch(report, /wgmma\.mma_async instructions are serialized/);
 }
