@@ -29,7 +29,7 @@ class Parallel {
 /// for usual head sizes, whatever the lengths) cannot be had.
 void Attention(const SaProblem& problem, Parallel& parallel);
 
-/// "avx512", "avx2", "neon" or "portable": what `Attention` uses on this CPU.
+/// "avx512bf16", "avx512", "avx2", "neon" or "portable": what `Attention` uses on this CPU.
 ///
 /// The environment variable SIGMOID_ATTENTION_ISA names another one; a name that this CPU or build does not
 /// have is ignored. Read once.

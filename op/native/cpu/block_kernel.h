@@ -9,6 +9,7 @@
 
 #include "op/native/cpu/kernels.h"
 #include "op/native/cpu/mask.h"
+#include "op/native/cpu/pairs.h"
 #include "op/native/cpu/row_range.h"
 #include "op/native/cpu/rows.h"
 #include "op/native/cpu/sigmoid.h"
@@ -32,6 +33,7 @@ struct BlockScratch {
   float* lines;    // kLanes mask rows
   float* k;        // [keys][DPadded]
   float* v;        // [keys][DvPadded]
+  float* pairs;    // weights as pairs of bfloat16: [keys / 2][panel width]
   int64_t floats;  // all of it
 
   BlockScratch(const SaProblem& p, const Blocking& blocking, float* base) {
@@ -53,6 +55,7 @@ struct BlockScratch {
     lines = take(whole_mask ? keys * Simd::kLanes : 0);
     k = take(blocking.copy_k ? keys * d : 0);
     v = take(keys * dv);
+    pairs = take(Simd::kHasPairs && p.type == SA_BFLOAT16 ? keys / 2 * kPanelRows : 0);
   }
 };
 
@@ -91,8 +94,15 @@ class BlockKernel {
     Clear();
     for (int64_t row = 0; row < rows_; row += kPanelRows) {
       const Panel panel = PanelAt(row);
-      TransposeRows(QueryRow<T>(p_, at_.batch, at_.head, at_.row_begin + row), p_.q_strides.row, panel.rows,
-                    p_.head_size, panel.q, panel.width);
+      const T* first = QueryRow<T>(p_, at_.batch, at_.head, at_.row_begin + row);
+      if constexpr (kPairs) {
+        if (pairs_) {
+          TransposeRows(AsPairs(first), p_.q_strides.row / 2, panel.rows, p_.head_size / 2, panel.q,
+                        panel.width);
+          continue;
+        }
+      }
+      TransposeRows(first, p_.q_strides.row, panel.rows, p_.head_size, panel.q, panel.width);
     }
     const KeyRange seen = VisibleKeys(p_, at_.batch, at_.row_begin, at_.row_end);
     const int64_t end = Min(seen.end, at_.key_end);
@@ -105,6 +115,8 @@ class BlockKernel {
   }
 
  private:
+  static constexpr bool kPairs = Simd::kHasPairs && std::is_same_v<T, BFloat16>;
+
   struct Panel {
     int64_t row;    // of the rectangle
     int64_t rows;   // live ones
@@ -214,6 +226,14 @@ class BlockKernel {
       block.v = v_rows.first;
       block.v_stride = v_rows.stride;
     }
+    if constexpr (kPairs) {
+      if (pairs_) {
+        block.k = AsPairs(k_rows.first);
+        block.k_stride = k_rows.stride / 2;
+        CopyValues(&block);
+        return block;
+      }
+    }
     if (blocking_.copy_k) {
       block.k = scratch_.k;
       block.k_stride = RoundUp(p_.head_size, Simd::kLanes);
@@ -226,6 +246,12 @@ class BlockKernel {
   void CopyValues(KeyBlock* block) {
     block->v = scratch_.v;
     block->v_stride = value_stride_;
+    if constexpr (kPairs) {
+      if (pairs_) {
+        InterleaveRows(block->v_rows, block->count, p_.value_head_size, scratch_.v, value_stride_);
+        return;
+      }
+    }
     CopyRows(block->v_rows, block->count, p_.value_head_size, scratch_.v, value_stride_);
   }
 
@@ -262,13 +288,26 @@ class BlockKernel {
       GroupWeights(panel, group, width / Simd::kLanes, block, range, seen, edge, mask_block,
                    std::make_integer_sequence<int, Simd::kScoreVectors>());
     }
+    if constexpr (kPairs) {
+      if (pairs_) PairWeights(scratch_.scores, panel.width, range.begin, range.end, scratch_.pairs);
+    }
     for (int64_t row = 0; row < panel.rows; row += Simd::kValueRows) {
       const int64_t rows = Min(Simd::kValueRows, panel.rows - row);
       const KeyRange seen = edge ? Seen(block, panel.row + row, rows) : range;
-      Values(scratch_.scores + seen.begin * panel.width + row, panel.width, rows,
-             block.v + seen.begin * block.v_stride, block.v_stride, seen.end - seen.begin,
-             panel.y + row * y_stride_, y_stride_, value_stride_ / Simd::kLanes, *panel.started != 0,
-             &ahead_);
+      if constexpr (kPairs) {
+        if (pairs_) {
+          const int64_t begin = seen.begin / 2;
+          Values<Pairs>(scratch_.pairs + begin * panel.width + row, panel.width, rows,
+                        block.v + begin * block.v_stride, block.v_stride, CeilDiv(seen.end, 2) - begin,
+                        panel.y + row * y_stride_, y_stride_, value_stride_ / Simd::kLanes,
+                        *panel.started != 0, &ahead_);
+          continue;
+        }
+      }
+      Values<Floats>(scratch_.scores + seen.begin * panel.width + row, panel.width, rows,
+                     block.v + seen.begin * block.v_stride, block.v_stride, seen.end - seen.begin,
+                     panel.y + row * y_stride_, y_stride_, value_stride_ / Simd::kLanes, *panel.started != 0,
+                     &ahead_);
     }
     *panel.started = 1;
     if (block.not_finite_count > 0) AddNotFinite(panel, block, range);
@@ -291,8 +330,7 @@ class BlockKernel {
     const int64_t stride = panel.width;
     ClearKeys<kVectors>(scores, stride, {range.begin, seen.begin});
     ClearKeys<kVectors>(scores, stride, {seen.end, range.end});
-    Scores<kVectors>(panel.q + group, stride, block.k + seen.begin * block.k_stride, block.k_stride,
-                     p_.head_size, seen.end - seen.begin, scores + seen.begin * stride, stride, &ahead_);
+    ScoresOf<kVectors>(panel.q + group, stride, block, seen, scores + seen.begin * stride);
     if (rewrites_scores_) RewriteScores<kVectors>(panel, group, block, seen);
     // Keys that every row of the group sees need no comparison.
     KeyRange common = seen;
@@ -308,6 +346,20 @@ class BlockKernel {
     Weights<kVectors>(panel, group, block, {seen.begin, common.begin}, true, mask_block);
     Weights<kVectors>(panel, group, block, common, false, mask_block);
     Weights<kVectors>(panel, group, block, {common.end, seen.end}, true, mask_block);
+  }
+
+  template <int kVectors>
+  void ScoresOf(const float* q, int64_t stride, const KeyBlock& block, KeyRange keys, float* scores) {
+    const float* k = block.k + keys.begin * block.k_stride;
+    const int64_t count = keys.end - keys.begin;
+    if constexpr (kPairs) {
+      if (pairs_) {
+        Scores<Pairs, kVectors>(q, stride, k, block.k_stride, p_.head_size / 2, count, scores, stride,
+                                &ahead_);
+        return;
+      }
+    }
+    Scores<Floats, kVectors>(q, stride, k, block.k_stride, p_.head_size, count, scores, stride, &ahead_);
   }
 
   template <int kVectors>
@@ -444,6 +496,12 @@ class BlockKernel {
     for (int64_t key = 0; key < block->count; ++key) {
       if (IsFinite(ValueRow(*block, key), p_.value_head_size)) continue;
       if (block->not_finite_count++ == 0 && block->v != scratch_.v) CopyValues(block);
+      if constexpr (kPairs) {
+        if (pairs_) {
+          ClearInterleaved(scratch_.v, value_stride_, key);
+          continue;
+        }
+      }
       std::memset(scratch_.v + key * value_stride_, 0, static_cast<size_t>(value_stride_) * sizeof(float));
     }
   }
@@ -495,6 +553,7 @@ class BlockKernel {
   const float slope_, bias_, folded_bias_;
   const bool rewrites_scores_;
   const SigmoidOf sigmoid_;
+  const bool pairs_ = kPairs && RowsArePairs(p_);  // Q, K, V and weights as pairs of bfloat16
   ReadAhead ahead_;
 };
 

@@ -6,6 +6,7 @@
 
 #include "op/native/cpu/kernels.h"
 #include "op/native/cpu/mask.h"
+#include "op/native/cpu/read_ahead.h"
 #include "op/native/cpu/row_range.h"
 #include "op/native/cpu/rows.h"
 #include "op/native/cpu/sigmoid.h"
@@ -15,6 +16,8 @@ namespace {
 
 constexpr int64_t kDecodeKeys =
     64;  // handled together, so that K and V of a block are in cache for every row
+
+constexpr int64_t kKeysPerStep = 8;  // of values, between two portions of reading ahead
 
 inline int64_t DecodeScratchFloats(const SaProblem& p, int64_t rows) {
   const int64_t d = RoundUp(p.head_size, 16), dv = RoundUp(p.value_head_size, 16);
@@ -51,6 +54,7 @@ class DecodeKernel {
       const RowSpan<T> k = KeyRows<T>(p_, at_.batch, at_.head, key);
       const RowSpan<T> v = ValueRows<T>(p_, at_.batch, at_.head, key);
       const int64_t count = Min(Min(kDecodeKeys, end - key), k.count);
+      PlanAhead(key + count, end, count);
       bool excludes = false;
       for (int64_t row = 0; row < rows_; ++row) {
         float* weights = weights_ + row * kDecodeKeys;
@@ -73,11 +77,38 @@ class DecodeKernel {
   }
   int64_t Position(int64_t row) const { return (at_.row_begin + row) % p_.query_length; }
 
+  /// Reads ahead, during a block of `count` keys, the block from `key` on or the next rectangle's first.
+  void PlanAhead(int64_t key, int64_t end, int64_t count) {
+    ahead_.Clear();
+    if (key < end) {
+      PlanKeys(at_, key, Min(kDecodeKeys, end - key));
+    } else if (at_.next) {
+      const Rectangle& next = *at_.next;
+      const KeyRange seen = VisibleKeys(p_, next.batch, 0, p_.query_length);
+      const int64_t first = Max(seen.begin, next.key_begin);
+      PlanKeys(next, first, Min(kDecodeKeys, Min(seen.end, next.key_end) - first));
+    }
+    constexpr int64_t kWidth = Simd::kDecodeVectors * Simd::kLanes;
+    const int64_t passes = rows_ / Simd::kDecodeRows * CeilDiv(p_.value_head_size, kWidth) +
+                           rows_ % Simd::kDecodeRows * CeilDiv(p_.value_head_size, 2 * kWidth);
+    ahead_.Spread(CeilDiv(count, Simd::kLanes) * rows_ + CeilDiv(count, kKeysPerStep) * passes);
+  }
+
+  void PlanKeys(const Rectangle& rectangle, int64_t key, int64_t count) {
+    if (count <= 0) return;
+    constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
+    const RowSpan<T> k = KeyRows<T>(p_, rectangle.batch, rectangle.head, key);
+    const RowSpan<T> v = ValueRows<T>(p_, rectangle.batch, rectangle.head, key);
+    ahead_.Plan(k.first, k.stride * kBytes, p_.head_size * kBytes, Min(count, k.count), false);
+    ahead_.Plan(v.first, v.stride * kBytes, p_.value_head_size * kBytes, Min(count, v.count), false);
+  }
+
   /// One row's dot products with kLanes keys at a time.
-  void Scores(const RowSpan<T>& k, int64_t count, const float* query, float* scores) const {
+  void Scores(const RowSpan<T>& k, int64_t count, const float* query, float* scores) {
     constexpr int kLanes = Simd::kLanes;
     for (int64_t key = 0; key < count; key += kLanes) {
       const int64_t live = Min(kLanes, count - key);
+      ahead_.Step();
       Simd::V product[kLanes];
       if (live == kLanes) {
         Products<kLanes>(k.first + key * k.stride, k.stride, query, product);
@@ -179,6 +210,7 @@ class DecodeKernel {
       for (int c = 0; c < kVectors; ++c) sum[row][c] = Simd::Zero();
     }
     for (int64_t key = 0; key < count; ++key) {
+      if (key % kKeysPerStep == 0) ahead_.Step();
       const T* from = v.first + key * v.stride + d;
       Simd::V value[kVectors];
       if (kVectors == 1 && left < Simd::kLanes) {
@@ -242,6 +274,7 @@ class DecodeKernel {
   float* const addends_;
   float* const sums_;
   const SigmoidOf sigmoid_;
+  ReadAhead ahead_;
 };
 
 template <class T>

@@ -20,6 +20,9 @@ bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+bool HasAvx512Bf16() {
+  return HasAvx512() && __builtin_cpu_supports("avx512bf16");
+}
 #elif defined(_MSC_VER) && defined(_M_X64)
 /// Bits of CPUID leaf 7, EBX, if the operating system keeps the registers in `state` (of XCR0).
 int Leaf7Ebx(unsigned long long state) {
@@ -38,6 +41,11 @@ bool HasAvx512() {
   constexpr unsigned kBits = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
   return (static_cast<unsigned>(Leaf7Ebx(0xe6)) & kBits) == kBits;
 }
+bool HasAvx512Bf16() {
+  int leaf[4];
+  __cpuidex(leaf, 7, 1);
+  return HasAvx512() && (leaf[0] & 1 << 5) != 0;
+}
 #else
 bool HasAvx2() {
   return false;
@@ -45,16 +53,20 @@ bool HasAvx2() {
 bool HasAvx512() {
   return false;
 }
+bool HasAvx512Bf16() {
+  return false;
+}
 #endif
 
 struct Available {
-  const Kernels* tables[5] = {};
+  const Kernels* tables[6] = {};
 
   Available() {
     int count = 0;
     const auto add = [&](const Kernels* kernels) {
       if (kernels) tables[count++] = kernels;
     };
+    if (HasAvx512Bf16()) add(Avx512Bf16Kernels());
     if (HasAvx512()) add(Avx512Kernels());
     if (HasAvx2()) add(Avx2Kernels());
     add(NeonKernels());

@@ -49,6 +49,7 @@ struct Kernels {
 };
 
 /// Null where this build or this CPU lacks the instruction set.
+const Kernels* Avx512Bf16Kernels();
 const Kernels* Avx512Kernels();
 const Kernels* Avx2Kernels();
 const Kernels* NeonKernels();

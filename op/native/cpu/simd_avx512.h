@@ -80,6 +80,25 @@ struct Simd {
     return _mm512_permutex2var_ps(table.low, _mm512_castps_si512(index), table.high);
   }
 
+#ifdef __AVX512BF16__
+  /// Lanes as pairs of bfloat16: c + a.low b.low + a.high b.high.
+  static constexpr bool kHasPairs = true;
+  static V DotPairs(V a, V b, V c) {
+    return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+  }
+  static V RoundToPairs(V low, V high) {
+    return Pair((__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+  /// The first `n` elements of two rows, the second null: 0.
+  static V Interleave(const BFloat16* low, const BFloat16* high, int64_t n) {
+    const __m256i a = _mm256_maskz_loadu_epi16(First(n), low);
+    const __m256i b = high ? _mm256_maskz_loadu_epi16(First(n), high) : _mm256_setzero_si256();
+    return Pair(_mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
+  }
+#else
+  static constexpr bool kHasPairs = false;
+#endif
+
   /// Transposes 16 rows of 16 floats in place.
   static void Transpose(V r[16]) {
     V t[16];
@@ -110,13 +129,24 @@ struct Simd {
   }
 
  private:
-  static M First(int64_t n) { return static_cast<M>(n >= 16 ? 0xffff : (1u << n) - 1); }
+  static M First(int64_t n) {
+    return static_cast<M>(n >= 16 ? 0xffff : (1u << n) - 1);
+  }
+
+  /// Element i of the lower half and element i of the upper half become lane i.
+  static V Pair(__m512i halves) {
+    const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(halves));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(halves, 1));
+    return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  }
 
   static V Widen(__m256i bits) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
 
-  static __m256i ToHalf(V x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static __m256i ToHalf(V x) {
+    return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
 
   static __m256i ToBFloat16(V x) {
     const __m512i bits = _mm512_castps_si512(x);

@@ -13,8 +13,19 @@
 namespace sigmoid_attention::cpu {
 namespace {
 
+/// What a lane of an operand is, and how two are multiplied and added.
+struct Floats {
+  static Simd::V MultiplyAdd(Simd::V a, Simd::V b, Simd::V c) { return Simd::Fma(a, b, c); }
+};
+struct Pairs {
+  template <class S = Simd>
+  static typename S::V MultiplyAdd(typename S::V a, typename S::V b, typename S::V c) {
+    return S::DotPairs(a, b, c);
+  }
+};
+
 /// s[key][row] = sum over d of k[key][d] q[d][row], for kKeys keys and kVectors vectors of rows.
-template <int kKeys, int kVectors>
+template <class Lane, int kKeys, int kVectors>
 inline void ScoreTile(const float* q, int64_t q_stride, const float* k, int64_t k_stride, int64_t head_size,
                       float* s, int64_t s_stride) {
   using V = Simd::V;
@@ -28,7 +39,7 @@ inline void ScoreTile(const float* q, int64_t q_stride, const float* k, int64_t 
     q += q_stride;
     for (int key = 0; key < kKeys; ++key) {
       const V element = Simd::Set1(k[key * k_stride + d]);
-      for (int v = 0; v < kVectors; ++v) sum[key][v] = Simd::Fma(element, row[v], sum[key][v]);
+      for (int v = 0; v < kVectors; ++v) sum[key][v] = Lane::MultiplyAdd(element, row[v], sum[key][v]);
     }
   }
   for (int key = 0; key < kKeys; ++key) {
@@ -38,7 +49,7 @@ inline void ScoreTile(const float* q, int64_t q_stride, const float* k, int64_t 
 
 /// y[row][d] = sum over keys of w[key][row] v[key][d], for kRows rows and kVectors vectors of d; `adds`: y +=
 /// it.
-template <int kRows, int kVectors>
+template <class Lane, int kRows, int kVectors>
 inline void ValueTile(const float* w, int64_t w_stride, const float* v, int64_t v_stride, int64_t keys,
                       float* y, int64_t y_stride, bool adds) {
   using V = Simd::V;
@@ -51,7 +62,7 @@ inline void ValueTile(const float* w, int64_t w_stride, const float* v, int64_t 
     for (int c = 0; c < kVectors; ++c) value[c] = Simd::Load(v + c * Simd::kLanes);
     for (int row = 0; row < kRows; ++row) {
       const V weight = Simd::Set1(w[row]);
-      for (int c = 0; c < kVectors; ++c) sum[row][c] = Simd::Fma(weight, value[c], sum[row][c]);
+      for (int c = 0; c < kVectors; ++c) sum[row][c] = Lane::MultiplyAdd(weight, value[c], sum[row][c]);
     }
     v += v_stride;
     w += w_stride;
@@ -67,47 +78,48 @@ inline void ValueTile(const float* w, int64_t w_stride, const float* v, int64_t 
 using ScoreFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t);
 using ValueFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t, bool);
 
-template <int kVectors, int... kKeysLess1>
+template <class Lane, int kVectors, int... kKeysLess1>
 constexpr ScoreFunction ScoreTileFor(int64_t keys, std::integer_sequence<int, kKeysLess1...>) {
-  constexpr ScoreFunction table[] = {ScoreTile<kKeysLess1 + 1, kVectors>...};
+  constexpr ScoreFunction table[] = {ScoreTile<Lane, kKeysLess1 + 1, kVectors>...};
   return table[keys - 1];
 }
 
-template <int kVectors, int... kRowsLess1>
+template <class Lane, int kVectors, int... kRowsLess1>
 constexpr ValueFunction ValueTileFor(int64_t rows, std::integer_sequence<int, kRowsLess1...>) {
-  constexpr ValueFunction table[] = {ValueTile<kRowsLess1 + 1, kVectors>...};
+  constexpr ValueFunction table[] = {ValueTile<Lane, kRowsLess1 + 1, kVectors>...};
   return table[rows - 1];
 }
 
 /// s[key][row] for any number of keys and `kVectors` vectors of rows.
-template <int kVectors>
+template <class Lane, int kVectors>
 void Scores(const float* q, int64_t q_stride, const float* k, int64_t k_stride, int64_t head_size,
             int64_t keys, float* s, int64_t s_stride, ReadAhead* ahead) {
   int64_t key = 0;
   for (; key + Simd::kScoreKeys <= keys; key += Simd::kScoreKeys) {
     ahead->Step();
-    ScoreTile<Simd::kScoreKeys, kVectors>(q, q_stride, k + key * k_stride, k_stride, head_size,
-                                          s + key * s_stride, s_stride);
+    ScoreTile<Lane, Simd::kScoreKeys, kVectors>(q, q_stride, k + key * k_stride, k_stride, head_size,
+                                                s + key * s_stride, s_stride);
   }
   if (key < keys) {
-    ScoreTileFor<kVectors>(keys - key, std::make_integer_sequence<int, Simd::kScoreKeys>())(
+    ScoreTileFor<Lane, kVectors>(keys - key, std::make_integer_sequence<int, Simd::kScoreKeys>())(
         q, q_stride, k + key * k_stride, k_stride, head_size, s + key * s_stride, s_stride);
   }
 }
 
 /// y[row][d] = W V, or y += W V, for up to kValueRows rows and all `vectors` vectors of d.
-inline void Values(const float* w, int64_t w_stride, int64_t rows, const float* v, int64_t v_stride,
-                   int64_t keys, float* y, int64_t y_stride, int64_t vectors, bool adds, ReadAhead* ahead) {
+template <class Lane>
+void Values(const float* w, int64_t w_stride, int64_t rows, const float* v, int64_t v_stride, int64_t keys,
+            float* y, int64_t y_stride, int64_t vectors, bool adds, ReadAhead* ahead) {
   constexpr auto kAnyRows = std::make_integer_sequence<int, Simd::kValueRows>();
-  const ValueFunction wide = ValueTileFor<Simd::kValueVectors>(rows, kAnyRows);
+  const ValueFunction wide = ValueTileFor<Lane, Simd::kValueVectors>(rows, kAnyRows);
   int64_t c = 0;
   for (; c + Simd::kValueVectors <= vectors; c += Simd::kValueVectors) {
     ahead->Step();
     wide(w, w_stride, v + c * Simd::kLanes, v_stride, keys, y + c * Simd::kLanes, y_stride, adds);
   }
   for (; c < vectors; ++c) {
-    ValueTileFor<1>(rows, kAnyRows)(w, w_stride, v + c * Simd::kLanes, v_stride, keys, y + c * Simd::kLanes,
-                                    y_stride, adds);
+    ValueTileFor<Lane, 1>(rows, kAnyRows)(w, w_stride, v + c * Simd::kLanes, v_stride, keys,
+                                          y + c * Simd::kLanes, y_stride, adds);
   }
 }
 
