@@ -6,14 +6,14 @@ import type { Graph } from '../graph/graph.js';
 import type { Knowledge } from '../graph/knowledge.js';
 import { isOp, nodeLabel, type GraphNode } from '../graph/node.js';
 import type { Emitter } from '../rewrite/emitter.js';
-import type { Anchor } from './anchors.js';
+import { producerThrough, type Anchor } from './anchors.js';
 import { atomsOf, downstream, upstream, type Link } from './chains.js';
 import { labelledAxes, labelLetters, summedLetters, type Contraction } from './contraction.js';
 import { areChannels } from './features.js';
 import { Refused, type ScoreForm } from './form.js';
 import { AxisSpace, isOne, type Atom, type Axes, type Axis } from './layout.js';
 import { partialUpdate } from './partial-update.js';
-import type { ScorePath, WeightPath } from './paths.js';
+import { findScorePaths, type ScorePath, type WeightPath } from './paths.js';
 import { scaleForm, SCORE_RULES, WEIGHT_RULES } from './transfer.js';
 
 /** Keys and values of earlier calls that the operator joins itself, and what it yields of them. */
@@ -346,13 +346,29 @@ function singleKeyLetter({ anchor, scores, weights, form }: LabelInput): string 
 /** A product with a plain weight matrix is a layer of the model, not a comparison of queries with keys. */
 function refuseLayer(anchor: Anchor, product: GraphNode, operand: string, knowledge: Knowledge): void {
   const rank = fixedRank(product.graph, operand, knowledge);
-  if (rank !== null && rank <= 2) {
-    throw new Refused(
-      'linear-scores',
-      `'${nodeLabel(product)}' multiplies by the fixed matrix '${operand}'`,
-      [product, anchor.node],
-    );
+  if (rank === null || rank > 2) return;
+  const other = product.inputs[product.inputs[0] === operand ? 1 : 0]!;
+  if (anchor.kind === 'softmax' && holdsComparison(product.graph, other, knowledge)) {
+    throw new Refused('scores-changed', `'${nodeLabel(product)}' mixes the scores of several heads`, [
+      product,
+      anchor.node,
+    ]);
   }
+  throw new Refused('linear-scores', `'${nodeLabel(product)}' multiplies by the fixed matrix '${operand}'`, [
+    product,
+    anchor.node,
+  ]);
+}
+
+/** The value is a product of two computed tensors, neither of them weights of an attention before, in another layout. */
+function holdsComparison(graph: Graph, name: string, knowledge: Knowledge): boolean {
+  return findScorePaths(graph, name, knowledge).paths.some(({ product: { node } }) =>
+    node.inputs.slice(0, 2).every((operand) => {
+      if (knowledge.isConstant(graph, operand)) return false;
+      const producer = producerThrough(graph, operand);
+      return producer === undefined || !isOp(producer, 'Softmax', 'Sigmoid');
+    }),
+  );
 }
 
 function refuseFixedOperands(
