@@ -8,9 +8,12 @@
 
 namespace sa {
 
+// Whether `Short` and `Long` take calls. Off: close variants were faster and right on a device, the form here
+// has not been run (docs/cuda-ladder.md, rungs 12 and 13).
+constexpr bool kAskOnceAStep = false;
+
 // Shapes of a head size: keys of a step, stages, consumer warpgroups, chunks finished together, where the
-// turn passes. `Short` and `Long` are for bfloat16 and the lengths in which they were faster than `Small`;
-// void: none.
+// turn passes. `Short` and `Long` are for bfloat16 and lengths in which `Small` is slower; void: none.
 template <int kHeadSize>
 struct HopperShapes;
 
@@ -71,7 +74,7 @@ cudaError_t launch_hopper_activation(const TensorInputs& in, Activation activati
   if (activation == Activation::kFast) return launch_hopper<typename Shapes::template Fast<T>>(in, stream);
   if (activation == Activation::kGeneral)
     return launch_hopper<typename Shapes::template General<T>>(in, stream);
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+  if constexpr (kAskOnceAStep && std::is_same_v<T, __nv_bfloat16>) {
     const int64_t keys = in.problem.key_length;
     if constexpr (!std::is_void_v<typename Shapes::Short>) {
       if (keys >= 512 && keys <= 2048 && step_guess_fits(in.problem, -6.0))
