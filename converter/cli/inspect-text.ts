@@ -25,7 +25,7 @@ export function inspectionText(file: string, inspection: Inspection): string {
           site.headSize === null ? '?' : String(site.headSize),
           typeof site.scale === 'number' ? String(Number(site.scale.toPrecision(4))) : site.scale,
           site.softcap > 0 ? `${site.maskText}, softcap ${site.softcap}` : site.maskText,
-          site.cache ? 'yes' : '',
+          site.cacheForm === 'none' ? '' : site.cacheForm,
           site.replaceable ? 'replace' : (site.reason ?? 'keep'),
         ]),
         [0, 3, 4, 5],

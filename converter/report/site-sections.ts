@@ -93,7 +93,7 @@ function facts(
     ['type', site.dtype],
   ];
   if (site.softcap > 0) entries.push(['softcap', number(site.softcap)]);
-  if (site.cache) entries.push(['cache', 'past and present']);
+  if (site.cacheForm !== 'none') entries.push(['cache', site.cacheForm]);
   if (site.scope !== '') entries.push(['inside', escaped(site.scope)]);
   if (site.emptyRows && replacement?.attributes['normalize'] !== 1) {
     entries.push(['rows without keys', 'give 0 in sigmoid attention']);
