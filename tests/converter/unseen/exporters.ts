@@ -409,6 +409,31 @@ export const EXPORTERS: readonly UnseenCase[] = [
     },
   },
   {
+    title: 'older TorchScript: a factor that went through a sequence of tensors',
+    opset: 14,
+    sites: 1,
+    feeds: (r) => ({
+      q: floats(r, [B, H, N, D]),
+      k: floats(r, [B, H, M, D]),
+      v: floats(r, [B, H, M, D]),
+      f: floats(r, [N, D]),
+    }),
+    build(b) {
+      b.input('q', FLOAT, ['batch', H, 'n', D]);
+      b.input('k', FLOAT, ['batch', H, 'm', D]);
+      b.input('v', FLOAT, ['batch', H, 'm', D]);
+      b.input('f', FLOAT, ['n', D]);
+      const parts = b.op('SplitToSequence', ['f'], { axis: 1 });
+      const whole = b.op('Cos', [b.op('ConcatFromSequence', [parts], { axis: 1 })]);
+      const scores = b.op('MatMul', [
+        b.op('Mul', ['q', whole]),
+        b.op('Transpose', ['k'], { perm: [0, 1, 3, 2] }),
+      ]);
+      b.op('MatMul', [b.op('Softmax', [scores]), 'v'], {}, 'y');
+      b.output('y');
+    },
+  },
+  {
     title: 'DETR in transformers.js form: position added to queries and keys, values without',
     opset: 12,
     sites: 1,

@@ -130,6 +130,31 @@ export const HARD: readonly UnseenCase[] = [
     const p = b.op('Softmax', [s]);
     return b.op('Add', [p, b.op('Sub', [p, p])]);
   }),
+  between(
+    'heads mixed before the softmax (talking heads)',
+    { sites: 0, reasons: ['scores-changed'] },
+    (b, s) => {
+      const last = b.op('Transpose', [s], { perm: [0, 2, 3, 1] });
+      const mixed = b.op('MatMul', [last, weights(b, [H, H], 3)]);
+      return b.op('Softmax', [b.op('Transpose', [mixed], { perm: [0, 3, 1, 2] })]);
+    },
+  ),
+  {
+    title: 'a router whose logits are made of attention, without an output layer between',
+    sites: 1,
+    reasons: ['linear-scores'],
+    feeds: triple,
+    build(b) {
+      operands(b);
+      const attended = b.op('MatMul', [b.op('Softmax', [scoresOf(b)]), 'v']);
+      const router = b.op('Softmax', [b.op('MatMul', [attended, weights(b, [D, M], 5)])]);
+      const experts = Array.from({ length: M }, (_, i) =>
+        b.unsqueeze(b.op('MatMul', ['v', weights(b, [D, D], 20 + i)]), [3]),
+      );
+      b.op('MatMul', [b.unsqueeze(router, [3]), b.op('Concat', experts, { axis: 3 })], {}, 'y');
+      b.output('y');
+    },
+  },
   {
     title: 'a mask after the softmax that the scores did not see',
     sites: 0,
