@@ -73,6 +73,7 @@ async function runScript({ code, language }: Snippet, folder: string, where: str
     platform: isBrowser ? 'browser' : 'node',
     alias: {
       'ort-sigmoid-attention': join(ROOT, 'converter/index.ts'),
+      'ort-sigmoid-attention/measured': join(ROOT, 'converter/measured.ts'),
       'ort-sigmoid-attention/node': join(ROOT, 'op/node/index.ts'),
       'ort-sigmoid-attention/web': join(ROOT, 'op/web/index.ts'),
     },
