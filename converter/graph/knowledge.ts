@@ -132,6 +132,7 @@ export class Knowledge {
       const isRepeated = seen.has(choice);
       seen.add(choice);
       if (!isRepeated && environment.mismatches.some(({ a, b }) => rebind(symbols, a, b))) continue;
+      if (isRepeated && bindOther(symbols, environment, (attempt) => this.environment(attempt))) continue;
       if (bindToSum(symbols, environment, (attempt) => this.environment(attempt))) continue;
       if (bindTerm(symbols, environment, kinds, (attempt) => this.environment(attempt))) continue;
       if (triedBatchOne) break;
@@ -193,6 +194,29 @@ function bindToSum(
           symbols.set(total, attempt.get(total)!);
           return true;
         }
+      }
+    }
+  }
+  return false;
+}
+
+/** Of several symbols of one size, the one whose binding leaves fewer mismatches. */
+function bindOther(
+  symbols: Map<string, number>,
+  failed: Environment,
+  workOut: (symbols: Map<string, number>) => Environment,
+): boolean {
+  for (const { a, b } of failed.mismatches) {
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      if (to >= FRESH_BASE || to <= 0) continue;
+      for (const [symbol, size] of symbols) {
+        if (size !== from || size <= 2) continue;
+        if (workOut(new Map(symbols).set(symbol, to)).mismatches.length >= failed.mismatches.length) continue;
+        symbols.set(symbol, to);
+        return true;
       }
     }
   }
