@@ -1,6 +1,7 @@
 /** Options and result of {@link convert}: what a caller chooses, and the account of what was done. */
 import type { BiasMode } from '../op/schema.js';
 import type { ReasonCode } from './reasons.js';
+import type { Folding } from './rewrite/fold.js';
 import type { Inspection, Site } from './site.js';
 
 /**
@@ -72,6 +73,8 @@ export interface Replacement {
    * that.
    */
   readonly operands: { readonly query: number; readonly key: number } | null;
+  /** What became of the site's temperature and gain, where it has them: carried by weights or left to the operator. */
+  readonly foldings: readonly Folding[];
   /** Nodes of the original that are gone. */
   readonly removed: readonly string[];
   /** Nodes of the converted model that feed or follow the operator and are new. */

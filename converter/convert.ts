@@ -23,6 +23,8 @@ import {
   type AttributeInput,
   type NewNode,
 } from './rewrite/emitter.js';
+import { foldedMetadata, foldSite, type FoldedSite } from './rewrite/fold.js';
+import { FoldedWeights } from './rewrite/fold-weights.js';
 import type { MaskCache } from './rewrite/mask-tensor.js';
 import { emitShape, functionUse, needsRankFour, replaceSite, type Call } from './rewrite/replace.js';
 import { termsMetadata } from './rewrite/row-terms.js';
@@ -39,6 +41,7 @@ interface Chosen {
 interface Emitted {
   readonly chosen: Chosen;
   readonly attachment: Attachment;
+  readonly fold: FoldedSite;
   readonly call: Call;
   readonly finish: () => void;
   readonly emitter: Emitter;
@@ -81,6 +84,7 @@ function convertAnalysed(original: Model, analysis: Analysis, options: ConvertOp
   const names = new Names(graphsOf(model.graph));
   const constants = new Constants(names);
   const caches = new Map<Graph, MaskCache>();
+  const weights = new FoldedWeights(model, model.graph);
   const emitted: Emitted[] = [];
   for (const entry of chosen) {
     const { site, spelled } = entry;
@@ -89,15 +93,20 @@ function convertAnalysed(original: Model, analysis: Analysis, options: ConvertOp
     const emitter = new Emitter(names, constants, nodeName, opset);
     const masks = caches.get(spelled.anchor.graph) ?? new Map();
     caches.set(spelled.anchor.graph, masks);
+    const given = parametersOf(options, site);
+    const fold =
+      options.mode === 'calibrated'
+        ? foldSite(spelled, given, analysis.knowledge, weights)
+        : { parameters: given, foldings: [] };
     const context = {
       knowledge: analysis.knowledge,
       emitter,
       masks,
       mode: options.mode,
-      parameters: parametersOf(options, site),
+      parameters: fold.parameters,
     };
     const { call, finish } = replaceSite(spelled, attachment, context);
-    emitted.push({ chosen: entry, attachment, call, finish, emitter, nodeName });
+    emitted.push({ chosen: entry, attachment, fold, call, finish, emitter, nodeName });
   }
   const isComplete = makeAlike(emitted);
   for (const entry of emitted) {
@@ -112,11 +121,14 @@ function convertAnalysed(original: Model, analysis: Analysis, options: ConvertOp
         'ort.sigmoid.site': entry.chosen.site.name,
         'ort.sigmoid.mode': options.mode,
         ...termsMetadata(parametersOf(options, entry.chosen.site)),
+        ...foldedMetadata(entry.fold.foldings),
       },
     });
     entry.finish();
   }
   const { edits, removed } = graphEdits(
+    model.graph,
+    weights,
     emitted,
     constants,
     (prefix) => new Emitter(names, constants, prefix, opset),
@@ -258,6 +270,8 @@ function portableFunction(
 }
 
 function graphEdits(
+  main: Graph,
+  weights: FoldedWeights,
   emitted: readonly Emitted[],
   constants: Constants,
   newEmitter: (prefix: string) => Emitter,
@@ -312,6 +326,8 @@ function graphEdits(
     });
   }
   addConstants(edits, emitted, constants);
+  const edit = edits.get(main);
+  if (edit !== undefined && !weights.isEmpty) edits.set(main, weights.applied(edit));
   return { edits, removed: removedBy };
 }
 
@@ -375,6 +391,7 @@ function replacementOf(entry: Emitted, removed: ReadonlyMap<Graph, ReadonlySet<G
     ),
     operands: call.operands,
     removed: [...near].filter((node) => gone.has(node)).map(nodeLabel),
+    foldings: entry.fold.foldings,
     added: emitter.nodes.filter((node: NewNode) => node.name !== nodeName).map((node) => node.name),
   };
 }

@@ -1,4 +1,5 @@
 /** What `convert` prints about fitted parameters. */
+import type { Replacement } from '../conversion.js';
 import type { CalibrationAccount, Choice } from '../calibrate/plan.js';
 import { shortened } from './inspect-text.js';
 import { short, table } from './table.js';
@@ -18,6 +19,22 @@ export function calibrationText({ samples, sites, choice }: CalibrationAccount):
   const header = ['site', 'error at -log n', 'fitted', 'held back', 'form', 'bias', 'temperature', 'gain'];
   const fitted = `Fitted to softmax's output on ${samples}:\n${table(header, rows, [1, 2, 3])}`;
   return choice ? `${fitted}\n\n${choiceText(choice, sites.length)}` : fitted;
+}
+
+/** Where temperatures and gains went; '' where no site has any. */
+export function foldingText(replaced: readonly Replacement[]): string {
+  const foldings = replaced.flatMap(({ site, foldings: own }) => own.map((entry) => ({ site, ...entry })));
+  if (foldings.length === 0) return '';
+  const counts = (['temperature', 'gain'] as const).map((factor) => {
+    const own = foldings.filter((entry) => entry.factor === factor);
+    return `${factor} of ${own.filter(({ reason }) => reason === null).length} of ${own.length} sites`;
+  });
+  const left = foldings
+    .filter(({ reason }) => reason !== null)
+    .map(
+      ({ site, factor, reason }) => `  ${factor} of ${shortened(site.name)} stays an input: ${reason ?? ''}`,
+    );
+  return [`Folded into weights: ${counts.join(', ')}.`, ...left].join('\n');
 }
 
 function choiceText({ label, original, bound, keep, trade }: Choice, sites: number): string {

@@ -12,7 +12,7 @@ import { openRuntime, type Runtime } from '../verify/runtime.js';
 import { variantOf } from '../verify/variant.js';
 import type { Verification } from '../verify/verification.js';
 import { exchangedOriginal, ModelRefused, verify, type VerifyRequest } from '../verify/verify.js';
-import { calibrationText } from './calibration-text.js';
+import { calibrationText, foldingText } from './calibration-text.js';
 import { EXIT, Failure, fileErrorText, modelFailure, runtimeErrorText, type ExitCode } from './failure.js';
 import {
   checkWritable,
@@ -257,7 +257,12 @@ function summary(
     replaced: conversion.replaced.length,
     refused: conversion.refused.map(({ name, reason, detail }) => ({ name, reason, detail })),
     output,
-    sites: conversion.replaced.map(({ site, node, attributes }) => ({ name: site.name, node, attributes })),
+    sites: conversion.replaced.map(({ site, node, attributes, foldings }) => ({
+      name: site.name,
+      node,
+      attributes,
+      foldings,
+    })),
     calibration: plan.calibration,
     notes: plan.notes,
     metric,
@@ -313,6 +318,8 @@ function print(work: Work, { verification, unverified, metric }: Outcome): void 
   if (plan.calibration) {
     console.log(`\n${calibrationText(plan.calibration)}`);
   }
+  const folding = foldingText(conversion.replaced);
+  if (folding !== '') console.log(`\n${folding}`);
   for (const note of plan.notes) console.log(`Note: ${note}.`);
   if (verification) console.log(`\n${verificationText(verification)}`);
   else console.log(`\nNot verified: ${unverified ?? ''}.`);

@@ -102,6 +102,12 @@ function facts(
     const [low, high] = [Math.min(...headBias), Math.max(...headBias)];
     entries.push(['bias of the heads', low === high ? number(low) : `${number(low)} to ${number(high)}`]);
   }
+  for (const { factor, weights, reason } of replacement?.foldings ?? []) {
+    entries.push([
+      factor,
+      escaped(reason === null ? `in ${weights.join(', ')}` : 'an input of the operator'),
+    ]);
+  }
   for (const [name, value] of Object.entries(replacement?.attributes ?? {})) {
     if (name === 'bias' && headBias) continue;
     if (['bias', 'bias_mode', 'normalize', 'is_causal'].includes(name)) {

@@ -7,6 +7,7 @@ import { BIAS_MODES, inputIndex, OP_TYPE, DOMAIN, type InputName } from '../../o
 import type { Mode, Replacement, SiteParameters } from '../conversion.js';
 import { floatAttribute, intAttribute, textAttribute, type GraphNode } from '../graph/node.js';
 import { convert } from '../index.js';
+import { FOLDED_KEY } from '../rewrite/fold.js';
 import { TERMS_KEY } from '../rewrite/row-terms.js';
 import type { Model } from '../onnx/model.js';
 import { tensorNumbers } from '../onnx/tensor.js';
@@ -32,7 +33,11 @@ export function provenanceOf(original: Model, converted: Model): Provenance | nu
     const stated = metadata.get('ort.sigmoid.mode');
     if (site === undefined || stated === undefined || !MODES.includes(stated)) return null;
     mode = stated as Mode;
-    parameters.set(site, { ...parametersOf(converted, node), ...termsOf(metadata) });
+    parameters.set(site, {
+      ...parametersOf(converted, node),
+      ...written(metadata, TERMS_KEY),
+      ...written(metadata, FOLDED_KEY),
+    });
   }
   if (mode === null) return null;
   const { replaced } = convert(original, {
@@ -63,12 +68,12 @@ function metadataOf(node: GraphNode): Map<string, string> {
   return metadata;
 }
 
-/** The terms that are spread over several nodes and constants, as the conversion wrote them down. */
-function termsOf(metadata: ReadonlyMap<string, string>): SiteParameters {
-  const written = metadata.get(TERMS_KEY);
-  if (written === undefined) return {};
+/** Parameters that are spread over several nodes and constants, as the conversion wrote them down. */
+function written(metadata: ReadonlyMap<string, string>, key: string): SiteParameters {
+  const text = metadata.get(key);
+  if (text === undefined) return {};
   try {
-    return JSON.parse(written) as SiteParameters;
+    return JSON.parse(text) as SiteParameters;
   } catch {
     return {};
   }

@@ -11,6 +11,7 @@ import { concatenate, fieldHeader } from '../onnx/wire.js';
 export interface Variant {
   /** Nodes that stand in the place of another. */
   readonly exchange?: ReadonlyMap<GraphNode, readonly proto.onnx.INodeProto[]>;
+  /** Constants to add; one of the model under the same name goes. */
   readonly initializers?: readonly proto.onnx.ITensorProto[];
   /** Inner values that become outputs of the model. */
   readonly outputs?: readonly string[];
@@ -43,6 +44,7 @@ function graphParts(graph: Graph, model: Model, variant: Variant): Uint8Array[] 
   const exchange = variant.exchange ?? new Map<GraphNode, readonly proto.onnx.INodeProto[]>();
   const added = (variant.outputs ?? []).filter((name) => !graph.isOutput(name));
   const kept = variant.outputsOnly ? neededNodes(graph, exchange, variant.outputs ?? []) : null;
+  const exchanged = new Set(variant.initializers?.map(({ name }) => name));
   const parts: Uint8Array[] = [];
   const push = (field: number, body: Uint8Array): void => {
     parts.push(fieldHeader(field, body.length), body);
@@ -55,6 +57,8 @@ function graphParts(graph: Graph, model: Model, variant: Variant): Uint8Array[] 
         for (const node of stand) push(GRAPH_NODE, proto.onnx.NodeProto.encode(node).finish());
         continue;
       }
+    } else if (field.field === GRAPH_INITIALIZER && exchanged.has(field.name)) {
+      continue;
     } else if (field.field === GRAPH_OUTPUT && variant.outputsOnly) {
       if (!variant.outputs?.includes(field.name)) continue;
     }

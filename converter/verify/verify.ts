@@ -3,12 +3,15 @@
  * the activation of each replaced site exchanged; (b) drift, against the original itself. Sites are compared by their own
  * outputs as well, so that a wrong one can be named.
  */
+import proto from 'onnx-proto';
 import { tokenRows } from '../data/token-rows.js';
 import { plausibleSamples } from '../data/plausible.js';
 import { firstRuns, openSamples, type SampleSource } from '../data/source.js';
 import type { Mode, Replacement, SiteParameters } from '../conversion.js';
 import { convert } from '../index.js';
+import { isOp, type GraphNode } from '../graph/node.js';
 import { openModel, type Model } from '../onnx/model.js';
+import { parametersBehind } from '../rewrite/fold.js';
 import { DistanceMeter, type Distance } from './compare.js';
 import type { Outputs, Runtime, Session } from './runtime.js';
 import { isSwappable, swapActivations, SwapRefusal, type SwapSite } from './swap.js';
@@ -265,7 +268,10 @@ async function swapSites(
   return [];
 }
 
-/** The original with only the activations of its replaced sites exchanged: the result in standard operators. */
+/**
+ * The original with only the activations of its replaced sites exchanged, and with the weights of the converted model where
+ * these carry factors: the result in standard operators.
+ */
 export async function exchangedOriginal(request: VerifyRequest, runtime: Runtime): Promise<Uint8Array> {
   const { original, replaced, data, seed = 1 } = request;
   const impossible = replaced.filter(
@@ -285,10 +291,41 @@ export async function exchangedOriginal(request: VerifyRequest, runtime: Runtime
   try {
     const samples = await samplesFor(original, await openVariant(original, {}), { data, seed });
     const sites = await swapSites(request, replaced.filter(isSwappable), samples, openVariant);
-    const variant = swapActivations(original.model, sites);
+    const variant = foldedVariant(request, sites);
     await openSpelled(original, variant, samples, openVariant);
     return variantOf(original.model, variant);
   } finally {
     for (const session of open) await session.close();
   }
+}
+
+/** Exchanges the activations behind the weights of the converted model, as far as the original has these weights itself. */
+function foldedVariant(
+  { original: { model }, converted }: VerifyRequest,
+  sites: readonly SwapSite[],
+): Variant {
+  const nodeOf = (name: string): GraphNode | undefined => {
+    const node = model.graph.producer(name);
+    return node && isOp(node, 'Constant') ? node : undefined;
+  };
+  const isOwn = (name: string): boolean => model.graph.initializers.has(name) || nodeOf(name) !== undefined;
+  const names = new Set<string>();
+  const behind = sites.map((site) => {
+    const { foldings } = site.replacement;
+    const carried = foldings.flatMap(({ weights }) => weights);
+    if (!carried.every(isOwn)) return site;
+    for (const name of carried) names.add(name);
+    return { ...site, parameters: parametersBehind(site.parameters, foldings) };
+  });
+  const { exchange, initializers } = swapActivations(model, behind);
+  const removed = [...names].flatMap((name): [GraphNode, []][] => {
+    const node = nodeOf(name);
+    return node ? [[node, []]] : [];
+  });
+  const { graph, source } = converted.model;
+  const weights = [...names].map((name) => {
+    const { span } = graph.initializers.get(name)!;
+    return proto.onnx.TensorProto.decode(source.read(span.start, span.end));
+  });
+  return { exchange: new Map([...exchange, ...removed]), initializers: [...initializers, ...weights] };
 }
