@@ -161,6 +161,10 @@ class Cone {
     const blocked = new Blocked(`'${nodeLabel(node)}' (${node.opType}) stands between`);
     const [a, b] = node.inputs as [string, string];
     const factors = outputs[0]!;
+    if (node.opType === 'RotaryEmbedding' && ['', 'com.microsoft'].includes(node.domain)) {
+      this.rotate(node, factors);
+      return;
+    }
     if (node.domain !== '' || node.subgraphs.length > 0) throw blocked;
     switch (node.opType) {
       case 'Identity':
@@ -208,6 +212,19 @@ class Cone {
       default:
         throw blocked;
     }
+  }
+
+  /** A rotation mixes the channels of one head: it lets through what is the same for all of them. */
+  private rotate(node: GraphNode, factors: Float32Array): void {
+    const [input, ...others] = node.inputs as [string, ...string[]];
+    const dims = this.dims(input);
+    const heads = dims.length === 4 ? 1 : intAttribute(node, 'num_heads', 0);
+    const size = dims.at(-1)! / heads;
+    if (!Number.isInteger(size)) throw new Blocked(`the heads of '${nodeLabel(node)}' are not known`);
+    if (!factors.every((factor, i) => factor === factors[i - (i % size)]))
+      throw new Blocked(`'${nodeLabel(node)}' mixes channels that are scaled differently`);
+    this.place(input, factors, null);
+    this.keep(...others);
   }
 
   private broadcast(input: string, node: GraphNode): Int32Array {

@@ -20,7 +20,7 @@ interface Variant {
   readonly projection?: 'MatMul' | 'MatMul, Add' | 'Gemm' | 'Split' | 'Slice' | 'Gather';
   readonly opset?: number;
   readonly kvHeads?: number;
-  readonly rotary?: boolean;
+  readonly rotary?: 'written out' | 'an operator';
   /** A norm of the queries, behind their projection. */
   readonly norm?: boolean;
   /** The weight of the values is read by another product, or the queries are an output. */
@@ -135,7 +135,21 @@ function model({
     const mean = add('ReduceMean', [square], 'mean', [{ name: 'axes', type: 7, ints: [-1] }]);
     q = add('Div', [q, add('Sqrt', [mean], 'root')], 'normed');
   }
-  if (rotary) {
+  if (rotary === 'an operator') {
+    const rawData = new Uint8Array(BigInt64Array.of(0n).buffer);
+    initializer.push({ name: 'first', dims: [1], dataType: 7, rawData });
+    const [cos, sin] = [weight('cos', [LENGTH, SIZE / 2]), weight('sin', [LENGTH, SIZE / 2])];
+    [q, k] = [q, k].map((name) => {
+      node.push({
+        opType: 'RotaryEmbedding',
+        domain: 'com.microsoft',
+        name: `${name}_turned`,
+        input: [name, 'first', cos, sin],
+        output: [`${name}_turned`],
+      });
+      return `${name}_turned`;
+    }) as [string, string];
+  } else if (rotary) {
     const half = SIZE / 2;
     const [cos, sin] = [weight('cos', [1, 1, LENGTH, SIZE]), weight('sin', [1, 1, LENGTH, SIZE])];
     const turn = (name: string): string => {
@@ -176,7 +190,10 @@ function model({
   });
   return proto.onnx.ModelProto.encode({
     irVersion: 8,
-    opsetImport: [{ domain: '', version: opset }],
+    opsetImport: [
+      { domain: '', version: opset },
+      { domain: 'com.microsoft', version: 1 },
+    ],
     graph: {
       name: 'folding',
       node,
@@ -264,7 +281,8 @@ describe('folding of temperature and gain', function () {
     ['one weight and Slice', { projection: 'Slice' }],
     ['one weight, Reshape, Transpose and Gather', { projection: 'Gather' }],
     ['weights in Constant nodes', { projection: 'MatMul, Add', constantNodes: true }],
-    ['rotary positions', { projection: 'MatMul, Add', rotary: true }],
+    ['rotary positions', { projection: 'MatMul, Add', rotary: 'written out' }],
+    ['an operator for rotary positions', { rotary: 'an operator' }],
   ];
   for (const [name, variant] of ways) {
     for (const [terms, parameters] of [
