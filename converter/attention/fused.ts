@@ -9,7 +9,7 @@ import { DataType } from '../onnx/tensor.js';
 import type { Anchor } from './anchors.js';
 import { downstream, upstream, type Link } from './chains.js';
 import { readContrib } from './contrib/contrib.js';
-import type { Derived } from './derive.js';
+import type { Derived, Past } from './derive.js';
 import { Refused, type Labelled, type ScoreForm } from './form.js';
 import { AxisSpace, isOne, type Atom, type Axis } from './layout.js';
 
@@ -159,11 +159,16 @@ export function addMask(form: ScoreForm, mask: Labelled, node: GraphNode, knowle
 }
 
 /** Past and present of a fused operator; `null` and '' where it has none. */
-export interface CallPast {
-  readonly key: string | null;
-  readonly value: string | null;
-  readonly presentKey: string;
-  readonly presentValue: string;
+export type CallPast = Omit<Past, 'heads' | 'joins'>;
+
+/** The past that was read, with the presents at outputs 1 and 2; null where the node has neither. */
+export function callPast(
+  node: GraphNode,
+  past: { readonly key: string; readonly value: string } | null,
+): CallPast | null {
+  const [, presentKey = '', presentValue = ''] = node.outputs;
+  if (past === null && presentKey === '' && presentValue === '') return null;
+  return { key: past?.key ?? null, value: past?.value ?? null, presentKey, presentValue };
 }
 
 export interface SiteParts {
@@ -274,15 +279,7 @@ function readAttention(node: GraphNode, knowledge: Knowledge): FusedReading {
         knowledge,
         axes.space,
       ),
-      past:
-        past === null && !node.outputs[1] && !node.outputs[2]
-          ? null
-          : {
-              key: past?.key ?? null,
-              value: past?.value ?? null,
-              presentKey: node.outputs[1] ?? '',
-              presentValue: node.outputs[2] ?? '',
-            },
+      past: callPast(node, past),
       nonpad: given(node, 6),
     }),
   };

@@ -7,6 +7,7 @@ import {
   addMask,
   buildSite,
   callAxes,
+  callPast,
   emptyForm,
   fixed,
   fusedAnchor,
@@ -85,15 +86,7 @@ export function readMultiHead(node: GraphNode, knowledge: Knowledge): FusedReadi
       form,
       ...parts,
       output: downstream(graph, node.outputs[0]!, flat(axes.rows, axes.valueChannels), knowledge, axes.space),
-      past:
-        past === null && !node.outputs[1] && !node.outputs[2]
-          ? null
-          : {
-              key: past?.key ?? null,
-              value: past?.value ?? null,
-              presentKey: node.outputs[1] ?? '',
-              presentValue: node.outputs[2] ?? '',
-            },
+      past: callPast(node, past),
       nonpad,
       prepare: prelude.run,
     }),
