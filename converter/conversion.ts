@@ -1,7 +1,6 @@
 /** Options and result of {@link convert}: what a caller chooses, and the account of what was done. */
 import type { BiasMode } from '../op/schema.js';
 import type { ReasonCode } from './reasons.js';
-import type { Folding } from './rewrite/fold.js';
 import type { Inspection, Site } from './site.js';
 
 /**
@@ -56,6 +55,17 @@ export interface ConvertOptions {
   readonly sites?: (site: Site) => boolean;
   /** Leave the portable function body out of the model (it then needs a runtime with the operator). */
   readonly withoutFunction?: boolean;
+}
+
+/** What became of one factor of a site. */
+export interface Folding {
+  readonly factor: 'temperature' | 'gain';
+  /** The factor of each query head. */
+  readonly numbers: readonly number[];
+  /** Tensors that carry it; empty where it stays an input of the operator. */
+  readonly weights: readonly string[];
+  /** Why it stays; `null` where it does not. */
+  readonly reason: string | null;
 }
 
 /** One replaced site, with the names that connect both models. */

@@ -5,7 +5,7 @@ import type { Derived } from './attention/derive.js';
 import { Refused } from './attention/form.js';
 import type { Atom } from './attention/layout.js';
 import { cacheForm } from './attention/cache.js';
-import { FRESH_BASE } from './graph/environment.js';
+import { FRESH_BASE } from './graph/shape-rule.js';
 import { nodeLabel } from './graph/node.js';
 import type { Model } from './onnx/model.js';
 import { dataTypeName } from './onnx/tensor.js';

@@ -4,6 +4,9 @@ import type { ReasonCode } from '../reasons.js';
 import type { Axes } from './layout.js';
 import type { PartialTerms } from './partial-update.js';
 
+/** Scores lowered to this or below leave a key no weight. */
+export const EXCLUDED = -1000;
+
 /** A tensor of the model together with the meaning of its axes. */
 export interface Labelled {
   readonly name: string;

@@ -10,13 +10,10 @@ import type { BiasMode } from '../../op/schema.js';
 import type { MaskKind } from '../site.js';
 import { canonicalValue, type CanonicalValue } from './canonical.js';
 import { pastLengths, type Derived } from './derive.js';
-import { Refused, type Addend, type Visibility } from './form.js';
+import { EXCLUDED, Refused, type Addend, type Visibility } from './form.js';
 import { confirmsAtLength } from './lengths.js';
 import { leavesRowEmpty } from './row-coverage.js';
 import { checkZeroedWeights } from './weight-masks.js';
-
-/** Scores lowered to this or below leave a key no weight. */
-export const EXCLUDED = -1000;
 
 export interface MaskPlan {
   isCausal: boolean;

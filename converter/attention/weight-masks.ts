@@ -11,8 +11,7 @@ import { numeric, type NumericTensor } from '../graph/numeric.js';
 import { elementCount } from '../onnx/tensor.js';
 import { canonicalValue, type CanonicalValue } from './canonical.js';
 import type { Derived } from './derive.js';
-import { Refused, type Visibility } from './form.js';
-import { EXCLUDED } from './masks.js';
+import { EXCLUDED, Refused, type Visibility } from './form.js';
 import { elementAt } from './row-coverage.js';
 
 /** Each pattern says which positions of the inputs are 1. */

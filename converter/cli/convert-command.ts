@@ -7,7 +7,7 @@ import type { Conversion, Mode } from '../conversion.js';
 import { convert, openModel, type Model } from '../index.js';
 import { writePieces } from '../onnx/file.js';
 import { REASONS } from '../reasons.js';
-import type { ReportInput } from '../report/page.js';
+import type { ReportInput } from '../report/report-input.js';
 import { openRuntime, type Runtime } from '../verify/runtime.js';
 import { variantOf } from '../verify/variant.js';
 import type { Verification } from '../verify/verification.js';

@@ -1,6 +1,7 @@
 /** Writes the HTML report; it appears complete or not at all. */
 import { writePieces } from '../onnx/file.js';
-import { reportPage, type ReportInput } from '../report/page.js';
+import { reportPage } from '../report/page.js';
+import type { ReportInput } from '../report/report-input.js';
 import { EXIT, Failure, fileErrorText } from './failure.js';
 
 export function writeReport(path: string, input: ReportInput): void {

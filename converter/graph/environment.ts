@@ -9,14 +9,11 @@ import { canEvaluate, evaluateNode, MAX_ELEMENTS } from './evaluate.js';
 import type { Graph, ValueInfo } from './graph.js';
 import { attribute, intAttribute, type GraphNode } from './node.js';
 import { numeric, type NumericTensor } from './numeric.js';
-import type { Dims, ShapeContext } from './shape-rule.js';
+import { FRESH_BASE, type Dims, type ShapeContext } from './shape-rule.js';
 import { inferShapes } from './shapes.js';
 
 /** Values up to this many elements are worked out in passing; larger ones when asked for. */
 const EAGER_ELEMENTS = 4096;
-
-/** Sizes that stand for unknown dimensions start here, above any real one a graph computes with. */
-export const FRESH_BASE = 1_000_003;
 
 export interface Mismatch {
   readonly a: number;

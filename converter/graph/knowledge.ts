@@ -4,7 +4,8 @@
  * what the graph asks for and the model is worked out again.
  */
 import type { Model } from '../onnx/model.js';
-import { Environment, FRESH_BASE, Types } from './environment.js';
+import { Environment, Types } from './environment.js';
+import { FRESH_BASE } from './shape-rule.js';
 import type { Graph, ValueInfo } from './graph.js';
 import { DataType } from '../onnx/tensor.js';
 import { isFloatType, uniformValue, type NumericTensor } from './numeric.js';

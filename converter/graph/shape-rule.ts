@@ -1,7 +1,9 @@
 /** What a shape rule is given and yields, and the rules that operators of several domains share. */
-import { FRESH_BASE } from './environment.js';
 import type { GraphNode } from './node.js';
 import { broadcastDims, type NumericTensor } from './numeric.js';
+
+/** Sizes that stand for unknown dimensions start here, above any real one a graph computes with. */
+export const FRESH_BASE = 1_000_003;
 
 export type Dims = readonly number[];
 

@@ -1,39 +1,17 @@
 /** One self-contained HTML page about a model or a conversion, for a person who wants to know what was done and why. */
 import type { Plan } from '../calibrate/plan.js';
-import type { Conversion, Mode, Replacement } from '../conversion.js';
-import type { Model } from '../onnx/model.js';
+import type { Mode, Replacement } from '../conversion.js';
 import { REASONS } from '../reasons.js';
 import type { Inspection, Site } from '../site.js';
 import type { Verification } from '../verify/verification.js';
 import { calibrationBars, errorPlot, parameterPlots } from './charts.js';
 import { depthStrip, type Outcome, type PlacedSite } from './depth-strip.js';
 import { escaped, number, percent } from './html.js';
+import type { ReportInput } from './report-input.js';
 import { siteSections } from './site-sections.js';
 import { statisticsTable } from './statistics-table.js';
 import { STYLE } from './style.js';
 import { tradeCurve } from './trade-curve.js';
-import type { SiteStatistics } from '../calibrate/faithful.js';
-
-export interface ReportInput {
-  /** Name of the model's file. */
-  readonly file: string;
-  readonly model: Model;
-  readonly inspection: Inspection;
-  /** What was done; absent where the model was only inspected. */
-  readonly result?: {
-    readonly mode: Mode;
-    readonly output: string;
-    readonly conversion: Conversion;
-    readonly converted: Model;
-    readonly plan: Plan;
-    readonly verification: Verification | null;
-    /** Why nothing was verified. */
-    readonly unverified: string | null;
-    /** The task's metric of both models, where the user gave one. */
-    readonly metric: { readonly name: string; readonly original: number; readonly converted: number } | null;
-  };
-  readonly statistics?: readonly SiteStatistics[];
-}
 
 /** The page as HTML text. */
 export function reportPage(input: ReportInput): string {

@@ -6,7 +6,7 @@ import { REASONS } from '../reasons.js';
 import type { Site } from '../site.js';
 import type { PlacedSite } from './depth-strip.js';
 import { escaped, number, percent } from './html.js';
-import type { ReportInput } from './page.js';
+import type { ReportInput } from './report-input.js';
 import { MOST_NODES, subgraphPicture, type Subgraph } from './subgraph.js';
 
 /** Pictures of more patterns than this make the page heavy and tell nothing new. */

@@ -7,7 +7,7 @@ import type { SpelledSite } from '../attention/analyse.js';
 import type { Link } from '../attention/chains.js';
 import { shapeReaders, type Derived } from '../attention/derive.js';
 import { findDead } from '../attention/liveness.js';
-import type { SiteParameters } from '../conversion.js';
+import type { Folding, SiteParameters } from '../conversion.js';
 import type { Knowledge } from '../graph/knowledge.js';
 import type { GraphNode } from '../graph/node.js';
 import { Blocked, factorsUpstream, MOST_ELEMENTS } from './fold-cone.js';
@@ -15,17 +15,6 @@ import type { FoldedWeights } from './fold-weights.js';
 
 /** Key of the node's metadata under which a conversion writes down what its weights carry, as JSON. */
 export const FOLDED_KEY = 'ort.sigmoid.folded';
-
-/** What became of one factor of a site. */
-export interface Folding {
-  readonly factor: 'temperature' | 'gain';
-  /** The factor of each query head. */
-  readonly numbers: readonly number[];
-  /** Tensors that carry it; empty where it stays an input of the operator. */
-  readonly weights: readonly string[];
-  /** Why it stays; `null` where it does not. */
-  readonly reason: string | null;
-}
 
 export interface FoldedSite {
   /** What is left for the operator and the nodes around it. */

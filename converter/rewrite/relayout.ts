@@ -5,7 +5,7 @@
 import type { AxisSpace, Atom, Axes, Axis } from '../attention/layout.js';
 import type { Link } from '../attention/chains.js';
 import { Refused } from '../attention/form.js';
-import { FRESH_BASE } from '../graph/environment.js';
+import { FRESH_BASE } from '../graph/shape-rule.js';
 import type { Emitter } from './emitter.js';
 
 /** Sizes of axes at run time: constants, or read off tensors of the model. */

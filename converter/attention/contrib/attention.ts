@@ -16,7 +16,7 @@ import {
   sizesOf,
   unsupported,
   type FusedReading,
-} from '../fused.js';
+} from '../fused-call.js';
 import type { Axis } from '../layout.js';
 import { addKeyMask } from './key-mask.js';
 import { link, scaleOf, uniform } from './operands.js';

@@ -3,7 +3,7 @@
  */
 import { nodeLabel } from '../../graph/node.js';
 import { Refused } from '../form.js';
-import type { FusedReader } from '../fused.js';
+import type { FusedReader } from '../fused-call.js';
 import { readContribAttention } from './attention.js';
 import { readGroupQuery } from './group-query-attention.js';
 import { readMultiHead } from './multi-head-attention.js';

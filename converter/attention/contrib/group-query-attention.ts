@@ -1,5 +1,5 @@
 /** The reader of com.microsoft GroupQueryAttention, which makes its rotary positions an operator of their own. */
-import { FRESH_BASE } from '../../graph/environment.js';
+import { FRESH_BASE } from '../../graph/shape-rule.js';
 import type { Knowledge } from '../../graph/knowledge.js';
 import { floatAttribute, intAttribute, nodeLabel, textAttribute, type GraphNode } from '../../graph/node.js';
 import { downstream, upstream, type Link } from '../chains.js';
@@ -17,7 +17,7 @@ import {
   sizesOf,
   unsupported,
   type FusedReading,
-} from '../fused.js';
+} from '../fused-call.js';
 import type { Axis } from '../layout.js';
 import { bufferMask, bufferPositions, writeBuffer, type CacheBuffer } from './cache-buffer.js';
 import { divided, link, scaleOf, uniform } from './operands.js';

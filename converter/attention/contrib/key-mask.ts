@@ -4,7 +4,7 @@ import type { Knowledge } from '../../graph/knowledge.js';
 import { floatAttribute, type GraphNode } from '../../graph/node.js';
 import { DataType } from '../../onnx/tensor.js';
 import type { ScoreForm } from '../form.js';
-import { fixed, sizesOf, unsupported, type CallAxes } from '../fused.js';
+import { fixed, sizesOf, unsupported, type CallAxes } from '../fused-call.js';
 import { sameSize, type Axis } from '../layout.js';
 import type { Prelude } from './prelude.js';
 

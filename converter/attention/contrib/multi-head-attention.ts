@@ -18,7 +18,7 @@ import {
   unsupported,
   type CallAxes,
   type FusedReading,
-} from '../fused.js';
+} from '../fused-call.js';
 import type { Axis } from '../layout.js';
 import { addKeyMask } from './key-mask.js';
 import { divided, link, scaleOf } from './operands.js';

@@ -2,7 +2,7 @@
 import type { Size } from '../../graph/knowledge.js';
 import { floatAttribute, type GraphNode } from '../../graph/node.js';
 import type { Link } from '../chains.js';
-import { unsupported } from '../fused.js';
+import { unsupported } from '../fused-call.js';
 import type { Axis } from '../layout.js';
 
 export function link(node: GraphNode, name: string, axes: readonly Axis[], type: number): Link {

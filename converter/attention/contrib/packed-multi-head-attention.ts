@@ -13,7 +13,7 @@ import {
   sizesOf,
   unsupported,
   type FusedReading,
-} from '../fused.js';
+} from '../fused-call.js';
 import type { Axis } from '../layout.js';
 import { divided, scaleOf, uniform } from './operands.js';
 import { Prelude } from './prelude.js';
