@@ -1,5 +1,7 @@
-/** Builds small ONNX models for tests, node by node. */
+/** Builds small ONNX models for tests and benchmarks, node by node. */
 import proto from 'onnx-proto';
+
+import { numberToBfloat16, numberToFloat16 } from '../op/half.js';
 
 const { onnx } = proto;
 
@@ -41,7 +43,7 @@ export class ModelBuilder {
   constant(
     type: number,
     dims: readonly number[],
-    values: readonly number[],
+    values: ArrayLike<number>,
     name = `c${this.count++}`,
   ): string {
     this.initializers.push(tensor(name, type, dims, values));
@@ -163,12 +165,12 @@ export function tensor(
   name: string,
   dataType: number,
   dims: readonly number[],
-  values: readonly number[],
+  values: ArrayLike<number>,
 ): proto.onnx.ITensorProto {
   return { name, dataType, dims: [...dims], rawData: rawBytes(dataType, values) };
 }
 
-function rawBytes(type: number, values: readonly number[]): Uint8Array {
+function rawBytes(type: number, values: ArrayLike<number>): Uint8Array {
   switch (type) {
     case FLOAT:
       return new Uint8Array(Float32Array.from(values).buffer);
@@ -179,27 +181,10 @@ function rawBytes(type: number, values: readonly number[]): Uint8Array {
     case BOOL:
       return Uint8Array.from(values);
     case FLOAT16:
-      return new Uint8Array(Uint16Array.from(values, halfBits).buffer);
+      return new Uint8Array(Uint16Array.from(values, numberToFloat16).buffer);
     case BFLOAT16:
-      return new Uint8Array(Uint16Array.from(values, brainBits).buffer);
+      return new Uint8Array(Uint16Array.from(values, numberToBfloat16).buffer);
     default:
       throw new Error(`no raw bytes for data type ${type}`);
   }
-}
-
-/** Bits of the nearest bfloat16, of two equally near ones the even one. */
-export function brainBits(value: number): number {
-  const [bits] = new Uint32Array(Float32Array.of(value).buffer);
-  return (bits! + 0x7fff + ((bits! >>> 16) & 1)) >>> 16;
-}
-
-/** Bits of the nearest float16. */
-export function halfBits(value: number): number {
-  const sign = value < 0 ? 0x8000 : 0;
-  const size = Math.abs(value);
-  if (size === Infinity) return sign | 0x7c00;
-  if (size >= 65504) return sign | 0x7bff;
-  if (size < 2 ** -14) return sign | Math.round(size * 2 ** 24);
-  const exponent = Math.floor(Math.log2(size));
-  return sign | (((exponent + 15) << 10) + Math.round((size / 2 ** exponent - 1) * 1024));
 }

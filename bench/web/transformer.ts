@@ -2,13 +2,8 @@
  * Transformers as exporters write them, attention spelled out in ONNX operators: what a user converts. All layers share one set
  * of random weights, so that the file stays small and every layer does its full work.
  */
-
-import proto from 'onnx-proto';
-
-const { AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto } =
-  proto.onnx;
-const { DataType } = proto.onnx.TensorProto;
-const { AttributeType } = proto.onnx.AttributeProto;
+import { RandomNumbers } from '../../converter/data/random-numbers.js';
+import { FLOAT, ModelBuilder } from '../../proving/model-builder.js';
 
 export interface TransformerShape {
   readonly layers: number;
@@ -26,144 +21,65 @@ const EXPANSION = 4;
 export function transformer(shape: TransformerShape): Uint8Array {
   const { layers, length, heads, headSize, causal } = shape;
   const width = heads * headSize;
-  const random = uniform(7);
-  const matrix = (name: string, rows: number, columns: number): proto.onnx.ITensorProto => {
+  const model = new ModelBuilder(17);
+  const random = new RandomNumbers(7);
+  const matrix = (name: string, rows: number, columns: number): void => {
     const bound = Math.sqrt(3 / rows);
-    return tensor(
-      name,
-      [rows, columns],
-      Float32Array.from({ length: rows * columns }, () => bound * random()),
-    );
+    const values = Float32Array.from({ length: rows * columns }, () => bound * (2 * random.uniform() - 1));
+    model.constant(FLOAT, [rows, columns], values, name);
   };
-  const initializer = [
-    ...['w_q', 'w_k', 'w_v', 'w_o'].map((name) => matrix(name, width, width)),
-    matrix('w_up', width, EXPANSION * width),
-    matrix('w_down', EXPANSION * width, width),
-    tensor('norm_scale', [width], new Float32Array(width).fill(1)),
-    tensor('norm_shift', [width], new Float32Array(width)),
-    tensor('scale', [], Float32Array.of(1 / Math.sqrt(headSize))),
-    tensor('sqrt2', [], Float32Array.of(Math.SQRT2)),
-    tensor('one', [], Float32Array.of(1)),
-    tensor('half', [], Float32Array.of(0.5)),
-    integers('split_heads', [1, length, heads, headSize]),
-    integers('join_heads', [1, length, width]),
-    ...(causal ? [tensor('mask', [1, 1, length, length], causalMask(length))] : []),
-  ];
-  const node = Array.from({ length: layers }, (_, layer) => block(shape, layer)).flat();
-  node.push(apply('ReduceMean', [`x${layers}`], 'y', { axes: [1], keepdims: 0 }));
-  return ModelProto.encode(
-    ModelProto.create({
-      irVersion: 8,
-      producerName: 'bench',
-      opsetImport: [OperatorSetIdProto.create({ domain: '', version: 17 })],
-      graph: GraphProto.create({
-        name: 'transformer',
-        node,
-        initializer,
-        input: [valueInfo('x0', [1, length, width])],
-        output: [valueInfo('y', [1, width])],
-      }),
-    }),
-  ).finish();
+  for (const name of ['w_q', 'w_k', 'w_v', 'w_o']) matrix(name, width, width);
+  matrix('w_up', width, EXPANSION * width);
+  matrix('w_down', EXPANSION * width, width);
+  model.constant(FLOAT, [width], new Float32Array(width).fill(1), 'norm_scale');
+  model.constant(FLOAT, [width], new Float32Array(width), 'norm_shift');
+  model.constant(FLOAT, [], [1 / Math.sqrt(headSize)], 'scale');
+  if (causal) model.constant(FLOAT, [1, 1, length, length], causalMask(length), 'mask');
+  let x = model.input('x0', FLOAT, [1, length, width]);
+  const split = model.ints([1, length, heads, headSize]);
+  const join = model.ints([1, length, width]);
+  for (let layer = 0; layer < layers; layer++) x = block(model, shape, x, split, join);
+  model.op('ReduceMean', [x], { axes: [1], keepdims: 0 }, 'y');
+  model.output('y', FLOAT, [1, width]);
+  return model.toBytes();
 }
 
-function block({ causal, attention }: TransformerShape, layer: number): proto.onnx.NodeProto[] {
-  const at = (name: string): string => `${name}_${layer}`;
-  const heads = (name: string, perm: number[]): proto.onnx.NodeProto[] => [
-    apply('MatMul', [at('n'), `w_${name}`], at(`${name}_flat`)),
-    apply('Reshape', [at(`${name}_flat`), 'split_heads'], at(`${name}_split`)),
-    apply('Transpose', [at(`${name}_split`)], at(name), { perm }),
-  ];
-  const masked = causal ? [apply('Add', [at('scaled'), 'mask'], at('masked'))] : [];
-  const mixed =
-    attention === 'sum'
-      ? [
-          ...heads('q', [0, 2, 1, 3]),
-          ...heads('v', [0, 2, 1, 3]),
-          apply('Add', [at('q'), at('v')], at('mix')),
-        ]
-      : [
-          ...heads('q', [0, 2, 1, 3]),
-          ...heads('k', [0, 2, 3, 1]),
-          ...heads('v', [0, 2, 1, 3]),
-          apply('MatMul', [at('q'), at('k')], at('scores')),
-          apply('Mul', [at('scores'), 'scale'], at('scaled')),
-          ...masked,
-          apply('Softmax', [causal ? at('masked') : at('scaled')], at('weights'), { axis: -1 }),
-          apply('MatMul', [at('weights'), at('v')], at('mix')),
-        ];
-  return [
-    apply('LayerNormalization', [`x${layer}`, 'norm_scale', 'norm_shift'], at('n')),
-    ...mixed,
-    apply('Transpose', [at('mix')], at('mix_split'), { perm: [0, 2, 1, 3] }),
-    apply('Reshape', [at('mix_split'), 'join_heads'], at('mix_flat')),
-    apply('MatMul', [at('mix_flat'), 'w_o'], at('o')),
-    apply('Add', [`x${layer}`, at('o')], at('r')),
-    apply('LayerNormalization', [at('r'), 'norm_scale', 'norm_shift'], at('m')),
-    apply('MatMul', [at('m'), 'w_up'], at('up')),
-    apply('Div', [at('up'), 'sqrt2'], at('g0')),
-    apply('Erf', [at('g0')], at('g1')),
-    apply('Add', [at('g1'), 'one'], at('g2')),
-    apply('Mul', [at('up'), at('g2')], at('g3')),
-    apply('Mul', [at('g3'), 'half'], at('act')),
-    apply('MatMul', [at('act'), 'w_down'], at('down')),
-    apply('Add', [at('r'), at('down')], `x${layer + 1}`),
-  ];
+function block(
+  model: ModelBuilder,
+  { causal, attention }: TransformerShape,
+  x: string,
+  split: string,
+  join: string,
+): string {
+  const normed = model.op('LayerNormalization', [x, 'norm_scale', 'norm_shift']);
+  const project = (weight: string, perm: number[]): string =>
+    model.op('Transpose', [model.op('Reshape', [model.op('MatMul', [normed, weight]), split])], { perm });
+  const q = project('w_q', [0, 2, 1, 3]);
+  const v = project('w_v', [0, 2, 1, 3]);
+  const softmaxAttention = (): string => {
+    const scores = model.op('MatMul', [q, project('w_k', [0, 2, 3, 1])]);
+    const scaled = model.op('Mul', [scores, 'scale']);
+    const weights = model.op('Softmax', [causal ? model.op('Add', [scaled, 'mask']) : scaled], { axis: -1 });
+    return model.op('MatMul', [weights, v]);
+  };
+  const mixed = attention === 'sum' ? model.op('Add', [q, v]) : softmaxAttention();
+  const joined = model.op('Reshape', [model.op('Transpose', [mixed], { perm: [0, 2, 1, 3] }), join]);
+  const attended = model.op('Add', [x, model.op('MatMul', [joined, 'w_o'])]);
+  const up = model.op('MatMul', [
+    model.op('LayerNormalization', [attended, 'norm_scale', 'norm_shift']),
+    'w_up',
+  ]);
+  return model.op('Add', [attended, model.op('MatMul', [gelu(model, up), 'w_down'])]);
+}
+
+function gelu(model: ModelBuilder, x: string): string {
+  const erf = model.op('Erf', [model.op('Div', [x, model.scalar(FLOAT, Math.SQRT2)])]);
+  const gated = model.op('Mul', [x, model.op('Add', [erf, model.scalar(FLOAT, 1)])]);
+  return model.op('Mul', [gated, model.scalar(FLOAT, 0.5)]);
 }
 
 function causalMask(length: number): Float32Array {
   return Float32Array.from({ length: length * length }, (_, n) =>
     n % length > Math.floor(n / length) ? -3.4028234663852886e38 : 0,
   );
-}
-
-function apply(
-  opType: string,
-  input: string[],
-  output: string,
-  attributes: Record<string, number | number[]> = {},
-): proto.onnx.NodeProto {
-  return NodeProto.create({
-    name: `${opType}/${output}`,
-    opType,
-    input,
-    output: [output],
-    attribute: Object.entries(attributes).map(([name, value]) =>
-      typeof value === 'number'
-        ? AttributeProto.create({ name, type: AttributeType.INT, i: value })
-        : AttributeProto.create({ name, type: AttributeType.INTS, ints: value }),
-    ),
-  });
-}
-
-function tensor(name: string, dims: number[], values: Float32Array): proto.onnx.ITensorProto {
-  return TensorProto.create({ name, dims, dataType: DataType.FLOAT, rawData: new Uint8Array(values.buffer) });
-}
-
-function integers(name: string, values: number[]): proto.onnx.ITensorProto {
-  const data = BigInt64Array.from(values, BigInt);
-  return TensorProto.create({
-    name,
-    dims: [values.length],
-    dataType: DataType.INT64,
-    rawData: new Uint8Array(data.buffer),
-  });
-}
-
-function valueInfo(name: string, dims: number[]): proto.onnx.ValueInfoProto {
-  return ValueInfoProto.create({
-    name,
-    type: {
-      tensorType: { elemType: DataType.FLOAT, shape: { dim: dims.map((dimValue) => ({ dimValue })) } },
-    },
-  });
-}
-
-/** Numbers in [-1, 1) from a linear congruential generator. */
-function uniform(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  };
 }

@@ -5,13 +5,13 @@
 import assert from 'node:assert/strict';
 import * as ort from 'onnxruntime-node';
 import { convert, openModel, type Mode } from '../../converter/index.js';
-import { BFLOAT16, BOOL, brainBits, FLOAT, ModelBuilder } from '../../proving/model-builder.js';
+import { bfloat16ToNumber, numberToBfloat16 } from '../../op/half.js';
+import { BFLOAT16, BOOL, FLOAT, ModelBuilder } from '../../proving/model-builder.js';
 import { Random } from './generator/random.js';
 
 const random = new Random(41);
 const [B, H, K, N, M, D] = [2, 4, 2, 5, 7, 8];
-const rounded = (value: number): number =>
-  new Float32Array(Uint32Array.of(brainBits(value) << 16).buffer)[0]!;
+const rounded = (value: number): number => bfloat16ToNumber(numberToBfloat16(value));
 
 /** An input of the model: numbers, or truth values. */
 interface Input {

@@ -1,11 +1,11 @@
 /** What all parts of a spelling write with: the model builder, the recipe, sizes, inputs and shapes. */
 import type { Sample } from '../../../converter/data/tensor.js';
+import { numberToFloat16 } from '../../../op/half.js';
 import {
   BFLOAT16,
   BOOL,
   FLOAT,
   FLOAT16,
-  halfBits,
   INT64,
   ModelBuilder,
   type Dim,
@@ -122,6 +122,6 @@ export class Writer {
 function sample(type: number, dims: readonly number[], values: readonly number[]): Sample {
   if (type === INT64) return { type: 'int64', dims, data: BigInt64Array.from(values, BigInt) };
   if (type === BOOL) return { type: 'bool', dims, data: Uint8Array.from(values) };
-  if (type === FLOAT16) return { type: 'float16', dims, data: Uint16Array.from(values, halfBits) };
+  if (type === FLOAT16) return { type: 'float16', dims, data: Uint16Array.from(values, numberToFloat16) };
   return { type: 'float32', dims, data: Float32Array.from(values) };
 }
