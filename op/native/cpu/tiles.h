@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "op/native/cpu/read_ahead.h"
+#include "op/native/cpu/repeat.h"
 
 namespace sigmoid_attention::cpu {
 namespace {
@@ -30,21 +31,19 @@ inline void ScoreTile(const float* q, int64_t q_stride, const float* k, int64_t 
                       float* s, int64_t s_stride) {
   using V = Simd::V;
   V sum[kKeys][kVectors];
-  for (int key = 0; key < kKeys; ++key) {
-    for (int v = 0; v < kVectors; ++v) sum[key][v] = Simd::Zero();
-  }
+  Repeat<kKeys>([&](auto key) { Repeat<kVectors>([&](auto v) { sum[key][v] = Simd::Zero(); }); });
   for (int64_t d = 0; d < head_size; ++d) {
     V row[kVectors];
-    for (int v = 0; v < kVectors; ++v) row[v] = Simd::Load(q + v * Simd::kLanes);
+    Repeat<kVectors>([&](auto v) { row[v] = Simd::Load(q + v * Simd::kLanes); });
     q += q_stride;
-    for (int key = 0; key < kKeys; ++key) {
+    Repeat<kKeys>([&](auto key) {
       const V element = Simd::Set1(k[key * k_stride + d]);
-      for (int v = 0; v < kVectors; ++v) sum[key][v] = Lane::MultiplyAdd(element, row[v], sum[key][v]);
-    }
+      Repeat<kVectors>([&](auto v) { sum[key][v] = Lane::MultiplyAdd(element, row[v], sum[key][v]); });
+    });
   }
-  for (int key = 0; key < kKeys; ++key) {
-    for (int v = 0; v < kVectors; ++v) Simd::Store(s + key * s_stride + v * Simd::kLanes, sum[key][v]);
-  }
+  Repeat<kKeys>([&](auto key) {
+    Repeat<kVectors>([&](auto v) { Simd::Store(s + key * s_stride + v * Simd::kLanes, sum[key][v]); });
+  });
 }
 
 /// y[row][d] = sum over keys of w[key][row] v[key][d], for kRows rows and kVectors vectors of d; `adds`: y +=
@@ -54,25 +53,23 @@ inline void ValueTile(const float* w, int64_t w_stride, const float* v, int64_t 
                       float* y, int64_t y_stride, bool adds) {
   using V = Simd::V;
   V sum[kRows][kVectors];
-  for (int row = 0; row < kRows; ++row) {
-    for (int c = 0; c < kVectors; ++c) sum[row][c] = Simd::Zero();
-  }
+  Repeat<kRows>([&](auto row) { Repeat<kVectors>([&](auto c) { sum[row][c] = Simd::Zero(); }); });
   for (int64_t key = 0; key < keys; ++key) {
     V value[kVectors];
-    for (int c = 0; c < kVectors; ++c) value[c] = Simd::Load(v + c * Simd::kLanes);
-    for (int row = 0; row < kRows; ++row) {
+    Repeat<kVectors>([&](auto c) { value[c] = Simd::Load(v + c * Simd::kLanes); });
+    Repeat<kRows>([&](auto row) {
       const V weight = Simd::Set1(w[row]);
-      for (int c = 0; c < kVectors; ++c) sum[row][c] = Lane::MultiplyAdd(weight, value[c], sum[row][c]);
-    }
+      Repeat<kVectors>([&](auto c) { sum[row][c] = Lane::MultiplyAdd(weight, value[c], sum[row][c]); });
+    });
     v += v_stride;
     w += w_stride;
   }
-  for (int row = 0; row < kRows; ++row) {
-    for (int c = 0; c < kVectors; ++c) {
+  Repeat<kRows>([&](auto row) {
+    Repeat<kVectors>([&](auto c) {
       float* to = y + row * y_stride + c * Simd::kLanes;
       Simd::Store(to, adds ? Simd::Add(Simd::Load(to), sum[row][c]) : sum[row][c]);
-    }
-  }
+    });
+  });
 }
 
 using ScoreFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t);
