@@ -15,7 +15,7 @@ namespace sigmoid_attention::cpu {
 namespace {
 
 constexpr int64_t kDecodeLength = 8;  // longer queries are worth the block kernel's transposed Q
-constexpr int64_t kScratchBytesForQ = 256 << 10;
+constexpr int64_t kScratchBytesForQ = 512 << 10;
 constexpr int64_t kBytesPerKeyBlock = 128 << 10;  // K and V of a block: stays in L2 for all the panels
 constexpr int64_t kLeastKeysOfPart = 256;
 constexpr int64_t kRectangleOverhead = 8;    // setting up a rectangle costs about as much as this many rows
@@ -139,9 +139,9 @@ int64_t RowsPerBlock(int64_t heads, int64_t rows, int64_t most, const Kernels& k
 }
 
 /// V rows are read once for every register tile of rows. Where vectors straddle cache lines, or all rows fall
-/// into the same cache sets, a copy pays from the third panel on.
+/// into the same cache sets, a copy pays from the third panel on, unless the tiles are large.
 bool ValuesReadBadly(const SaProblem& p, const Kernels& kernels, const Division& d) {
-  if (p.present_value || d.rows_per_block <= 2 * kernels.panel_rows) return false;
+  if (!kernels.small_value_tiles || p.present_value || d.rows_per_block <= 2 * kernels.panel_rows) return false;
   const auto row_bytes = static_cast<uint64_t>(p.v_strides.row) * sizeof(float);
   const uint64_t vector_bytes = static_cast<uint64_t>(kernels.lanes) * sizeof(float);
   return (reinterpret_cast<uintptr_t>(p.v) | row_bytes) % vector_bytes != 0 || row_bytes % kPageBytes == 0;

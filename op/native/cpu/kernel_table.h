@@ -13,6 +13,7 @@ constexpr Kernels kKernelTable = {
     Simd::kName,
     Simd::kLanes,
     static_cast<int>(kPanelRows),
+    Simd::kSmallValueTiles,
     {RunBlock<float>, RunBlock<Half>, RunBlock<BFloat16>},
     {RunDecode<float>, RunDecode<Half>, RunDecode<BFloat16>},
     BlockScratchFloats,

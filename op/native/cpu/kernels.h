@@ -41,6 +41,7 @@ struct Kernels {
   const char* name;
   int lanes;                    // floats in a vector
   int panel_rows;               // query rows that the block kernel handles together
+  bool small_value_tiles;       // W V reads V so often that it matters how V lies in memory
   RectangleFunction block[3];   // by SaType
   RectangleFunction decode[3];  // by SaType
   /// Floats of scratch that the functions need; aligned to 64 bytes.

@@ -15,6 +15,7 @@ struct Simd {
   static constexpr int kLanes = 8;
   static constexpr int kScoreKeys = 6, kScoreVectors = 2;
   static constexpr int kValueRows = 6, kValueVectors = 2;
+  static constexpr bool kSmallValueTiles = true;
   static constexpr bool kHasPairs = false;
   static constexpr int kDecodeRows = 2, kDecodeVectors = 4;
 

@@ -18,6 +18,7 @@ struct Simd {
   static constexpr int kLanes = 16;
   static constexpr int kScoreKeys = 8, kScoreVectors = 3;  // register tile of Q K^T: keys x (vectors of rows)
   static constexpr int kValueRows = 12, kValueVectors = 2;  // register tile of W V: rows x (vectors of Dv)
+  static constexpr bool kSmallValueTiles = false;
   static constexpr int kDecodeRows = 4, kDecodeVectors = 4;
 
   static V Zero() { return _mm512_setzero_ps(); }

@@ -15,6 +15,7 @@ struct Simd {
   static constexpr int kLanes = 4;
   static constexpr int kScoreKeys = 8, kScoreVectors = 3;
   static constexpr int kValueRows = 12, kValueVectors = 2;
+  static constexpr bool kSmallValueTiles = true;
   static constexpr bool kHasPairs = false;
   static constexpr int kDecodeRows = 4, kDecodeVectors = 4;
 

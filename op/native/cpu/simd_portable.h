@@ -13,6 +13,7 @@ struct Simd {
   static constexpr int kLanes = 4;
   static constexpr int kScoreKeys = 4, kScoreVectors = 2;
   static constexpr int kValueRows = 4, kValueVectors = 2;
+  static constexpr bool kSmallValueTiles = true;
   static constexpr bool kHasPairs = false;
   static constexpr int kDecodeRows = 2, kDecodeVectors = 2;
 
