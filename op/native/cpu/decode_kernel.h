@@ -7,6 +7,7 @@
 #include "op/native/cpu/kernels.h"
 #include "op/native/cpu/mask.h"
 #include "op/native/cpu/read_ahead.h"
+#include "op/native/cpu/repeat.h"
 #include "op/native/cpu/row_range.h"
 #include "op/native/cpu/rows.h"
 #include "op/native/cpu/sigmoid.h"
@@ -14,9 +15,7 @@
 namespace sigmoid_attention::cpu {
 namespace {
 
-constexpr int64_t kDecodeKeys =
-    64;  // handled together, so that K and V of a block are in cache for every row
-
+constexpr int64_t kDecodeKeys = 64;  // handled together, so that K and V of a block stay in L1 or L2
 constexpr int64_t kKeysPerStep = 8;  // of values, between two portions of reading ahead
 
 inline int64_t DecodeScratchFloats(const SaProblem& p, int64_t rows) {
@@ -42,6 +41,7 @@ class DecodeKernel {
 
   void Run() {
     std::memset(y_, 0, static_cast<size_t>(rows_ * value_stride_) * sizeof(float));
+    std::memset(weights_, 0, static_cast<size_t>(rows_ * kDecodeKeys) * sizeof(float));
     std::memset(sums_, 0, static_cast<size_t>(rows_) * sizeof(float));
     for (int64_t row = 0; row < rows_; ++row) {
       std::memset(queries_ + row * query_stride_, 0, static_cast<size_t>(query_stride_) * sizeof(float));
@@ -56,10 +56,9 @@ class DecodeKernel {
       const int64_t count = Min(Min(kDecodeKeys, end - key), k.count);
       PlanAhead(key + count, end, count);
       bool excludes = false;
+      Scores(k, count);
       for (int64_t row = 0; row < rows_; ++row) {
-        float* weights = weights_ + row * kDecodeKeys;
-        Scores(k, count, queries_ + row * query_stride_, weights);
-        excludes |= Weights(row, key, count, weights);
+        excludes |= Weights(row, key, count, weights_ + row * kDecodeKeys);
       }
       if (excludes) {
         AddValuesOneByOne(v, count);
@@ -91,7 +90,9 @@ class DecodeKernel {
     constexpr int64_t kWidth = Simd::kDecodeVectors * Simd::kLanes;
     const int64_t passes = rows_ / Simd::kDecodeRows * CeilDiv(p_.value_head_size, kWidth) +
                            rows_ % Simd::kDecodeRows * CeilDiv(p_.value_head_size, 2 * kWidth);
-    ahead_.Spread(CeilDiv(count, Simd::kLanes) * rows_ + CeilDiv(count, kKeysPerStep) * passes);
+    const int64_t score_steps = rows_ / Simd::kDecodeRows * CeilDiv(count * Simd::kDecodeRows, Simd::kLanes) +
+                                rows_ % Simd::kDecodeRows * CeilDiv(count, Simd::kLanes);
+    ahead_.Spread(score_steps + CeilDiv(count, kKeysPerStep) * passes);
   }
 
   void PlanKeys(const Rectangle& rectangle, int64_t key, int64_t count) {
@@ -103,47 +104,66 @@ class DecodeKernel {
     ahead_.Plan(v.first, v.stride * kBytes, p_.value_head_size * kBytes, Min(count, v.count), false);
   }
 
-  /// One row's dot products with kLanes keys at a time.
-  void Scores(const RowSpan<T>& k, int64_t count, const float* query, float* scores) {
-    constexpr int kLanes = Simd::kLanes;
-    for (int64_t key = 0; key < count; key += kLanes) {
-      const int64_t live = Min(kLanes, count - key);
+  void Scores(const RowSpan<T>& k, int64_t count) {
+    int64_t row = 0;
+    for (; row + Simd::kDecodeRows <= rows_; row += Simd::kDecodeRows)
+      ScoresOf<Simd::kDecodeRows>(k, count, row);
+    for (; row < rows_; ++row) ScoresOf<1>(k, count, row);
+  }
+
+  /// Dot products of `kRows` queries with as many keys as make kLanes of them at a time.
+  template <int kRows>
+  void ScoresOf(const RowSpan<T>& k, int64_t count, int64_t row) {
+    constexpr int kKeys = Simd::kLanes / kRows;
+    const float* queries = queries_ + row * query_stride_;
+    float* scores = weights_ + row * kDecodeKeys;
+    for (int64_t key = 0; key < count; key += kKeys) {
       ahead_.Step();
-      Simd::V product[kLanes];
-      if (live == kLanes) {
-        Products<kLanes>(k.first + key * k.stride, k.stride, query, product);
+      const T* keys = k.first + key * k.stride;
+      const int64_t live = Min(kKeys, count - key);
+      Simd::V product[kRows * kKeys];
+      if (live == kKeys) {
+        Products<kRows, kKeys>(keys, k.stride, queries, product);
       } else {
-        for (int i = 0; i < kLanes; ++i) {
+        Repeat<kKeys>([&](auto i) {
           if (i < live) {
-            Products<1>(k.first + (key + i) * k.stride, k.stride, query, product + i);
+            Products<kRows, 1>(keys + i * k.stride, k.stride, queries, product + i, kKeys);
           } else {
-            product[i] = Simd::Zero();
+            Repeat<kRows>([&](auto r) { product[r * kKeys + i] = Simd::Zero(); });
           }
-        }
+        });
       }
-      Simd::Transpose(product);
-      Simd::V sum = product[0];
-      for (int i = 1; i < kLanes; ++i) sum = Simd::Add(sum, product[i]);
-      Simd::Store(scores + key, sum);
+      float lanes[Simd::kLanes];
+      Simd::Store(lanes, Simd::Sums(product));
+      for (int r = 0; r < kRows; ++r) {
+        std::memcpy(scores + r * kDecodeKeys + key, lanes + r * kKeys, kKeys * sizeof(float));
+      }
     }
   }
 
-  /// Products of `kKeys` key rows with the query, still spread over the lanes.
-  template <int kKeys>
-  void Products(const T* k, int64_t stride, const float* query, Simd::V* product) const {
-    Simd::V sum[kKeys];
-    for (int i = 0; i < kKeys; ++i) sum[i] = Simd::Zero();
+  /// product[row * row_stride + key]: products of queries and keys, still spread over the lanes.
+  template <int kRows, int kKeys>
+  void Products(const T* k, int64_t stride, const float* queries, Simd::V* product,
+                int row_stride = kKeys) const {
+    using V = Simd::V;
+    V sum[kRows][kKeys];
+    Repeat<kRows>([&](auto row) { Repeat<kKeys>([&](auto key) { sum[row][key] = Simd::Zero(); }); });
+    const auto add = [&](int64_t d, auto load) {
+      V query[kRows];
+      Repeat<kRows>([&](auto row) { query[row] = Simd::Load(queries + row * query_stride_ + d); });
+      Repeat<kKeys>([&](auto key) {
+        const V element = load(k + key * stride + d);
+        Repeat<kRows>([&](auto row) { sum[row][key] = Simd::Fma(element, query[row], sum[row][key]); });
+      });
+    };
     int64_t d = 0;
     for (; d + Simd::kLanes <= p_.head_size; d += Simd::kLanes) {
-      const Simd::V q = Simd::Load(query + d);
-      for (int i = 0; i < kKeys; ++i) sum[i] = Simd::Fma(Simd::Load(k + i * stride + d), q, sum[i]);
+      add(d, [](const T* from) { return Simd::Load(from); });
     }
-    if (d < p_.head_size) {
-      const Simd::V q = Simd::Load(query + d);
-      const int64_t left = p_.head_size - d;
-      for (int i = 0; i < kKeys; ++i) sum[i] = Simd::Fma(Simd::LoadN(k + i * stride + d, left), q, sum[i]);
-    }
-    for (int i = 0; i < kKeys; ++i) product[i] = sum[i];
+    const int64_t left = p_.head_size - d;
+    if (left > 0) add(d, [&](const T* from) { return Simd::LoadN(from, left); });
+    Repeat<kRows>(
+        [&](auto row) { Repeat<kKeys>([&](auto key) { product[row * row_stride + key] = sum[row][key]; }); });
   }
 
   /// Scores to weights in place; true when some weight is 0.

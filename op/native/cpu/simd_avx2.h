@@ -98,6 +98,17 @@ struct Simd {
     return _mm256_permutevar8x32_ps(table, _mm256_castps_si256(index));
   }
 
+  /// Lane i: the sum of r[i]'s lanes. Each step adds halves of two vectors into one.
+  static V Sums(const V r[8]) {
+    V quads[2];
+    for (int i = 0; i < 2; ++i) {
+      quads[i] =
+          _mm256_hadd_ps(_mm256_hadd_ps(r[4 * i], r[4 * i + 1]), _mm256_hadd_ps(r[4 * i + 2], r[4 * i + 3]));
+    }
+    return Add(_mm256_permute2f128_ps(quads[0], quads[1], 0x20),
+               _mm256_permute2f128_ps(quads[0], quads[1], 0x31));
+  }
+
   /// Transposes 8 rows of 8 floats in place.
   static void Transpose(V r[8]) {
     V t[8];

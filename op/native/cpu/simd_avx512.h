@@ -100,6 +100,21 @@ struct Simd {
   static constexpr bool kHasPairs = false;
 #endif
 
+  /// Lane i: the sum of r[i]'s lanes. Each step adds halves of two vectors into one.
+  static V Sums(const V r[16]) {
+    V pairs[8], quads[4], halves[2];
+    for (int i = 0; i < 8; ++i) {
+      const V a = r[2 * i], b = r[2 * i + 1];
+      pairs[i] = Add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    }
+    for (int i = 0; i < 4; ++i) {
+      const __m512d a = _mm512_castps_pd(pairs[2 * i]), b = _mm512_castps_pd(pairs[2 * i + 1]);
+      quads[i] = Add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    for (int i = 0; i < 2; ++i) halves[i] = AddNeighbours(quads[2 * i], quads[2 * i + 1]);
+    return AddNeighbours(halves[0], halves[1]);
+  }
+
   /// Transposes 16 rows of 16 floats in place.
   static void Transpose(V r[16]) {
     V t[16];
@@ -132,6 +147,11 @@ struct Simd {
  private:
   static M First(int64_t n) {
     return static_cast<M>(n >= 16 ? 0xffff : (1u << n) - 1);
+  }
+
+  /// Sums of neighbouring quarters: a's two, then b's.
+  static V AddNeighbours(V a, V b) {
+    return Add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
   }
 
   /// Element i of the lower half and element i of the upper half become lane i.

@@ -91,6 +91,9 @@ struct Simd {
   static Table LoadTable(const float*) { return {}; }
   static V Lookup(Table, V) { return Zero(); }
 
+  /// Lane i: the sum of r[i]'s lanes.
+  static V Sums(const V r[4]) { return vpaddq_f32(vpaddq_f32(r[0], r[1]), vpaddq_f32(r[2], r[3])); }
+
   /// Transposes 4 rows of 4 floats in place.
   static void Transpose(V r[4]) {
     const V a = vtrn1q_f32(r[0], r[1]), b = vtrn2q_f32(r[0], r[1]);

@@ -104,6 +104,11 @@ struct Simd {
   static Table LoadTable(const float*) { return {}; }
   static V Lookup(Table, V) { return Zero(); }
 
+  /// Lane i: the sum of r[i]'s lanes.
+  static V Sums(const V r[kLanes]) {
+    return Each([&](int i) { return Sum(r[i]); });
+  }
+
   /// Transposes kLanes rows of kLanes floats in place.
   static void Transpose(V r[kLanes]) {
     for (int i = 0; i < kLanes; ++i) {
