@@ -43,9 +43,13 @@ export function readContraction(node: GraphNode, knowledge: Knowledge): Contract
   if (rankA < 2 || rankB < 2) return null;
   const transA = intAttribute(node, 'transA', 0) === 1;
   const transB = intAttribute(node, 'transB', 0) === 1;
-  if (intAttribute(node, 'transBatchA', 0) === 1 || intAttribute(node, 'transBatchB', 0) === 1) return null;
+  // These move an operand's first axis behind its batch axes before anything else.
+  const frontA = intAttribute(node, 'transBatchA', 0) === 1;
+  const frontB = intAttribute(node, 'transBatchB', 0) === 1;
   const batch = Array.from({ length: Math.max(rankA, rankB) - 2 }, (_, i) => `b${i}`);
   const batchOf = (rank: number): string[] => batch.slice(batch.length - (rank - 2));
+  const letters = (rank: number, [row, column]: readonly [string, string], front: boolean): string[] =>
+    front ? [row, ...batchOf(rank), column] : [...batchOf(rank), row, column];
   const addend =
     node.opType === 'Gemm' && node.inputs[2]
       ? { name: node.inputs[2], beta: floatAttribute(node, 'beta', 1) }
@@ -53,8 +57,8 @@ export function readContraction(node: GraphNode, knowledge: Knowledge): Contract
   return {
     node,
     operands: [
-      [...batchOf(rankA), ...(transA ? ['k', 'm'] : ['m', 'k'])],
-      [...batchOf(rankB), ...(transB ? ['n', 'k'] : ['k', 'n'])],
+      letters(rankA, transA ? ['k', 'm'] : ['m', 'k'], frontA),
+      letters(rankB, transB ? ['n', 'k'] : ['k', 'n'], frontB),
     ],
     output: [...batch, 'm', 'n'],
     alpha: floatAttribute(node, 'alpha', 1),

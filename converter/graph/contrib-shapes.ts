@@ -9,6 +9,23 @@ export function agreeOnLength(context: ShapeContext, input: number, length: numb
   if (keys !== 1 && keys !== length) context.mismatch(keys, length);
 }
 
+/** The context with the first axis of an operand moved behind its batch axes where transBatchA, transBatchB ask for that. */
+function behindBatch(context: ShapeContext): ShapeContext {
+  const { node, opset } = context;
+  return {
+    node,
+    opset,
+    dims: (input) => {
+      const dims = context.dims(input);
+      const moves = intAttribute(node, input === 0 ? 'transBatchA' : 'transBatchB', 0) === 1;
+      return dims === null || !moves ? dims : [...dims.slice(1, -1), dims[0]!, dims.at(-1)!];
+    },
+    value: (input) => context.value(input),
+    fresh: () => context.fresh(),
+    mismatch: (a, b) => context.mismatch(a, b),
+  };
+}
+
 /** Rules by domain and operator; those of the same shape as a standard operator come from `standard`, keyed by operator. */
 export function contribRules(
   standard: Readonly<Record<string, ShapeRule>>,
@@ -17,7 +34,7 @@ export function contribRules(
     'ort.sigmoid:SigmoidAttention': (context) => standard['Attention']!(context)?.slice(0, 3) ?? null,
     'com.microsoft:FusedMatMul': (context) => [
       matMulDims(
-        context,
+        behindBatch(context),
         intAttribute(context.node, 'transA', 0) === 1,
         intAttribute(context.node, 'transB', 0) === 1,
       ),

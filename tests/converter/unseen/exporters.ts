@@ -274,23 +274,18 @@ export const EXPORTERS: readonly UnseenCase[] = [
     },
   },
   {
-    title: 'ONNX Runtime: FusedMatMul with transBatchA over [B, N, H, D]',
+    title: 'ONNX Runtime: FusedMatMul with transBatchA and transBatchB over [N, B*H, D]',
     opset: 17,
     sites: 1,
-    feeds: (r) => ({ q: floats(r, [B, N, H, D]), k: floats(r, [B, H, M, D]), v: floats(r, [B, H, M, D]) }),
+    feeds: (r) => ({ q: floats(r, [N, B * H, D]), k: floats(r, [M, B * H, D]), v: floats(r, [M, B * H, D]) }),
     build(b) {
-      b.input('q', FLOAT, ['batch', 'n', H, D]);
-      b.input('k', FLOAT, ['batch', H, 'm', D]);
-      b.input('v', FLOAT, ['batch', H, 'm', D]);
-      const turned = b.op('Transpose', ['q'], { perm: [0, 2, 1, 3] });
-      const scores = b.op(
-        'FusedMatMul',
-        [turned, 'k'],
-        { transB: 1, alpha: { float: 0.25 } },
-        undefined,
-        'com.microsoft',
-      );
-      b.op('FusedMatMul', [b.op('Softmax', [scores]), 'v'], { alpha: { float: 2 } }, 'y', 'com.microsoft');
+      b.input('q', FLOAT, ['n', 'heads', D]);
+      b.input('k', FLOAT, ['m', 'heads', D]);
+      b.input('v', FLOAT, ['m', 'heads', D]);
+      const fused = (inputs: string[], attributes: Record<string, number>, output?: string): string =>
+        b.op('FusedMatMul', inputs, { ...attributes, alpha: { float: 0.5 } }, output, 'com.microsoft');
+      const scores = fused(['q', 'k'], { transBatchA: 1, transB: 1, transBatchB: 1 });
+      fused([b.op('Softmax', [scores]), 'v'], { transBatchB: 1 }, 'y');
       b.output('y');
     },
   },
