@@ -18,6 +18,7 @@ constexpr int64_t kDecodeLength = 8;  // longer queries are worth the block kern
 constexpr int64_t kScratchBytesForQ = 512 << 10;
 constexpr int64_t kBytesPerKeyBlock = 128 << 10;  // K and V of a block: stays in L2 for all the panels
 constexpr int64_t kLeastKeysOfPart = 256;
+constexpr int64_t kTlbBytes = 8 << 20;       // pages that a second-level TLB knows: 1536 to 3072 of 4 KB
 constexpr int64_t kRectangleOverhead = 8;    // setting up a rectangle costs about as much as this many rows
 constexpr int64_t kNarrowPanelOverhead = 4;  // in rows
 constexpr int64_t kMostPieces = 4;
@@ -141,10 +142,19 @@ int64_t RowsPerBlock(int64_t heads, int64_t rows, int64_t most, const Kernels& k
 /// V rows are read once for every register tile of rows. Where vectors straddle cache lines, or all rows fall
 /// into the same cache sets, a copy pays from the third panel on, unless the tiles are large.
 bool ValuesReadBadly(const SaProblem& p, const Kernels& kernels, const Division& d) {
-  if (!kernels.small_value_tiles || p.present_value || d.rows_per_block <= 2 * kernels.panel_rows) return false;
+  if (!kernels.small_value_tiles || p.present_value || d.rows_per_block <= 2 * kernels.panel_rows)
+    return false;
   const auto row_bytes = static_cast<uint64_t>(p.v_strides.row) * sizeof(float);
   const uint64_t vector_bytes = static_cast<uint64_t>(kernels.lanes) * sizeof(float);
   return (reinterpret_cast<uintptr_t>(p.v) | row_bytes) % vector_bytes != 0 || row_bytes % kPageBytes == 0;
+}
+
+/// Parts of the keys within which the pages of K and V fit the TLB. In [B,N,H*D] a page holds rows of several
+/// heads and few of each: heads take turns over a part, so that its pages are looked up once for all of them.
+int64_t PartsOfTlbSize(const SaProblem& p) {
+  if (p.present_key || p.kv_heads == 1 || p.k_strides.head >= p.k_strides.row) return 1;
+  const auto row_bytes = (p.k_strides.row + p.v_strides.row) * static_cast<int64_t>(ElementBytes(p.type));
+  return CeilDiv(p.key_length * row_bytes, kTlbBytes);
 }
 
 Division Divide(const SaProblem& p, const Kernels& kernels, int64_t threads) {
@@ -165,7 +175,8 @@ Division Divide(const SaProblem& p, const Kernels& kernels, int64_t threads) {
     d.row_blocks = CeilDiv(d.rows, d.rows_per_block);
   }
   const int64_t rectangles = p.batch * d.heads * d.row_blocks;
-  const int64_t wanted = threads == 1 ? 1 : CeilDiv(d.decode ? 4 * threads : threads, rectangles);
+  int64_t wanted = threads == 1 ? 1 : CeilDiv(d.decode ? 4 * threads : threads, rectangles);
+  if (d.decode) wanted = Max(wanted, PartsOfTlbSize(p));
   d.key_parts = Max(1, Min(wanted, p.key_length / kLeastKeysOfPart));
   const bool cuts = threads > 1 && rectangles > threads && !d.decode && d.key_parts == 1;
   d.pieces = cuts ? Max(1, Min(kMostPieces, d.rows_per_block / kernels.panel_rows)) : 1;
@@ -268,8 +279,8 @@ void Attention(const SaProblem& problem, Parallel& parallel) {
   const auto rectangle_at = [&](int64_t i) {
     int64_t part = 0, piece = 0, pieces = 1;
     if (i < whole) {
-      part = i % d.key_parts;
-      i /= d.key_parts;
+      part = i / (blocks - cut_blocks);
+      i %= blocks - cut_blocks;
     } else {
       pieces = d.pieces;
       piece = (i - whole) % pieces;
