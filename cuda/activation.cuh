@@ -12,7 +12,7 @@
 //   SmallSigmoid  guesses that all weights are small, as they are with a bias near -log N, and is then almost
 //   as cheap
 //                 as a bare exponential; a warp whose guess was wrong finishes with Sigmoid.
-//   GuessedSigmoid
+//   GuessedSigmoid, LowSigmoid
 //                 the same guess, but the kernel asks beforehand (`unusual`) whether it holds for a whole
 //                 step.
 //   TanhSigmoid   the hardware tanh, for SA_CUDA_FAST.
@@ -94,8 +94,7 @@ __device__ __forceinline__ uint32_t tree_max(const uint32_t* pair) {
 struct Affine {
   float slope;
   float intercept[2];
-  bool tiny;  // GeneralSigmoid: the logits are so low that sigmoid is exp
-  int limit;  // GuessedSigmoid: the bits of the least score that is unusual
+  int limit;  // Guess: the bits of the least score that is unusual
 };
 
 // The largest of kCount floats as integers compare them: right if one of them is positive.
@@ -168,6 +167,7 @@ struct Sigmoid {
 template <class T>
 struct SmallSigmoid {
   static constexpr bool kHalf = std::is_same_v<T, __half>;
+  static constexpr bool kVotes = true;
   static constexpr float kLimit = 1.0f / 17;
   // bfloat16: k sigmoid = E - E^2 with E = k e to within 6.4e-4 at the limit, falling to 0 below it.
   static constexpr float kScale = kHalf ? 32768.0f : 0.950771088f;
@@ -228,18 +228,23 @@ struct SmallSigmoid {
   }
 };
 
-// A guess like SmallSigmoid's for bfloat16, in a kernel that asks `unusual` before a step and then finishes
-// all of it with one of two weights. kOrder 1: k sigmoid = E - E^2, while e is at most 1/17. kOrder 2: E -
-// E^2
-// + E^3, to within 1.4e-3 while e is at most 1/6; at one more instruction a score it is for biases at which
-// the first guess would fail too often.
-template <class T, int kOrder>
-struct GuessedSigmoid {
-  static_assert(std::is_same_v<T, __nv_bfloat16>);
+// A guess like SmallSigmoid's, in a kernel that asks `unusual` before a step and then finishes all of it with
+// one of two weights. E = kScale e; with each guess the weights for which it holds, and its largest relative
+// error in the lower half of them, where nearly all are, and at the limit.
+//
+//   bfloat16        E - E^2            e <= 1/10   5.3e-4   5.1e-3
+//   float16         E + a E^2 + b E^3  e <= 1/8    6.4e-5   6.4e-5
+//   float16, kLow   E - c E^2          e <= 1/32   5.0e-5   5.2e-4   for low biases, with fewer large weights
+template <class T, bool kLow>
+struct Guess {
   static constexpr bool kAsks = true;
-  static constexpr float kLog2Limit = kOrder == 1 ? -4.08746284f : -2.5849625f;
-  static constexpr float kScale = kOrder == 1 ? 0.950771088f : 1.0256f;
-  static constexpr float kLog2Scale = kOrder == 1 ? -0.0728300f : 0.0364682f;
+  static constexpr bool kHalf = std::is_same_v<T, __half>;
+  static_assert(kHalf || !kLow);
+  static constexpr float kLimit = !kHalf ? 0.1f : kLow ? 1.0f / 32 : 1.0f / 8;
+  static constexpr float kLog2Limit = !kHalf ? -3.32192809f : kLow ? -5.0f : -3.0f;
+  static constexpr float kFactor = 1.0f - 0.45f * kLimit;  // c of e - c e^2
+  static constexpr float kScale = kHalf ? 32768.0f : kFactor;
+  static constexpr float kLog2Scale = kHalf ? 15.0f : -0.066427362f;
 
   static __device__ __forceinline__ Affine prepare(Affine affine) {
     const float top = fmaxf(affine.intercept[0], affine.intercept[1]);
@@ -258,12 +263,16 @@ struct GuessedSigmoid {
 
   template <bool kUnusual>
   static __device__ __forceinline__ float weight(float e) {
+    constexpr float unit = 1.0f / kScale;
     if constexpr (kUnusual) {
       e = e > 1e30f ? 1e30f : e;
-      return e * __fdividef(1.0f, fmaf(e, 1.0f / kScale, 1.0f));
+      return e * __fdividef(1.0f, fmaf(e, unit, 1.0f));
+    } else if constexpr (!kHalf) {
+      return fmaf(-e, e, e);
+    } else if constexpr (kLow) {
+      return fmaf(e * (-kFactor * unit), e, e);
     } else {
-      const float w = fmaf(-e, e, e);
-      return kOrder == 1 ? w : fmaf(-e, w, e);
+      return e * fmaf(fmaf(0.846905665f * unit * unit, e, -0.994299523f * unit), e, 1.0f);
     }
   }
 
@@ -279,34 +288,9 @@ struct GuessedSigmoid {
   }
 };
 template <class T>
-using SmallStepSigmoid = GuessedSigmoid<T, 1>;
+using GuessedSigmoid = Guess<T, false>;
 template <class T>
-using MediumStepSigmoid = GuessedSigmoid<T, 2>;
-
-// Sigmoid for the general kernels. Under normalize a constant factor of a row's weights cancels, and float16
-// needs one: with a bias far below 0 all weights would underflow. There the kernel adds a shift to the logits
-// (scores.cuh) and sets affine.tiny, and the weights are plain exponentials.
-template <class T>
-struct GeneralSigmoid : Sigmoid<T> {
-  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
-    if (Sigmoid<T>::kHalf && affine.tiny) {
-#pragma unroll
-      for (int i = 0; i < 8; i++) score[i] = fast_exp2(score[i]);
-    } else {
-      Sigmoid<T>::start(score, affine);
-    }
-  }
-
-  template <int kChunks>
-  static __device__ __forceinline__ void finish(const float* value, const Affine& affine, uint32_t (*p)[4]) {
-    if (Sigmoid<T>::kHalf && affine.tiny) {
-#pragma unroll
-      for (int i = 0; i < 4 * kChunks; i++) p[i / 4][i % 4] = pack<T>(value[2 * i], value[2 * i + 1]);
-    } else {
-      Sigmoid<T>::template finish<kChunks>(value, affine, p);
-    }
-  }
-};
+using LowSigmoid = Guess<T, true>;
 
 // sigmoid = (tanh(x / 2) + 1) / 2.
 template <class T>
@@ -315,7 +299,7 @@ struct TanhSigmoid {
 
   static __device__ __forceinline__ Affine prepare(Affine affine) {
     constexpr float half = 0.5f / kLog2E;
-    return {affine.slope * half, {affine.intercept[0] * half, affine.intercept[1] * half}, false, 0};
+    return {affine.slope * half, {affine.intercept[0] * half, affine.intercept[1] * half}, 0};
   }
 
   static __device__ __forceinline__ void start(float* score, const Affine& affine) {

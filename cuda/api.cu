@@ -108,7 +108,7 @@ struct Plan {
   DeviceFacts device;
   Placement queries, keys, values;
   bool keys_in_present = false, values_in_present = false;
-  int64_t counter = -1, flags = -1, partial = -1;
+  int64_t counter = -1, flags = -1, partial = -1;  // partial: of decode, or of long rows
   int splits = 1;
   int64_t bytes = 0;
 
@@ -189,6 +189,9 @@ SaCudaStatus make_plan(const SaProblem& p, const SaCudaOptions& options, Plan* p
     if (kernel == SA_CUDA_HOPPER &&
         (p.is_causal || p.right_window_size >= 0 || p.nonpad_kv_seqlen != nullptr))
       plan->counter = plan->take(sizeof(int));
+    const int64_t partial =
+        kernel == SA_CUDA_HOPPER ? hopper_partial_bytes(p, plan->device.multiprocessors) : 0;
+    if (partial > 0) plan->partial = plan->take(partial);
   }
   return SA_CUDA_OK;
 }
@@ -231,6 +234,7 @@ cudaError_t run_tensor_cores(const SaProblem& p, SaCudaMode mode, const Plan& pl
     in.value_strides = dense(p.kv_heads, p.key_length, plan.values.width);
   }
   if (plan.flags >= 0) in.flags = workspace + plan.flags;
+  if (plan.partial >= 0) in.partial = reinterpret_cast<float*>(workspace + plan.partial);
   if (plan.counter >= 0) {
     in.next_tile = reinterpret_cast<int*>(workspace + plan.counter);
     then(cudaMemsetAsync(in.next_tile, 0, sizeof(int), stream));
@@ -244,7 +248,8 @@ cudaError_t run_tensor_cores(const SaProblem& p, SaCudaMode mode, const Plan& pl
                       : size <= 128 ? (hopper ? launch_hopper_128 : launch_mma_128)
                                     : (hopper ? launch_hopper_256 : launch_mma_256);
   error = launch(in, activation, stream);
-  if (error == cudaSuccess && in.flags != nullptr) error = launch_repair(p, in.flags, stream);
+  if (error == cudaSuccess && in.flags != nullptr)
+    error = launch_repair(p, in.flags, plan.device.major >= 9, stream);
   return error;
 }
 

@@ -23,33 +23,32 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&word)[4]) {
   }
 }
 
-// Flags 16 rows whose sums are not finite, or `coarse` (kernels.h).
+// Flags the warp's 16 rows from `first` on if their sums are not finite (kernels.h).
 template <int kHeadSize>
-__device__ __forceinline__ void flag_output(const float (&out)[kHeadSize / 2], const SaProblem& p,
-                                            const FragmentRows& rows, unsigned char* flags, bool coarse) {
+__device__ __forceinline__ void flag_output(const float (&out)[kHeadSize / 2], const SaProblem& p, int batch,
+                                            int head, int first, unsigned char* flags) {
   if (flags == nullptr) return;
-  const int lane = threadIdx.x % 32, length = static_cast<int>(p.query_length),
-            first = rows.row[0] - lane / 4;
-  float probe = 0.0f;  // a NaN or Inf makes it NaN
+  const int lane = threadIdx.x % 32, length = static_cast<int>(p.query_length);
+  float probe[4] = {};  // a NaN or Inf makes it NaN
 #pragma unroll
-  for (int i = 0; i < kHeadSize / 2; i++) probe = fmaf(out[i], 0.0f, probe);
-  const bool bad = __any_sync(~0u, coarse || probe != probe);
+  for (int i = 0; i < kHeadSize / 2; i++) probe[i % 4] = fmaf(out[i], 0.0f, probe[i % 4]);
+  const float all = (probe[0] + probe[1]) + (probe[2] + probe[3]);
+  const bool bad = __any_sync(~0u, all != all);
   if (lane == 0 && first < length)
-    flags[(rows.batch * p.query_heads + rows.head) * ((length + kFlagRows - 1) / kFlagRows) +
-          first / kFlagRows] = bad;
+    flags[(batch * p.query_heads + head) * ((length + kFlagRows - 1) / kFlagRows) + first / kFlagRows] = bad;
 }
 
-// `factor` multiplies each of the thread's two rows. Rows of Y are aligned to 16 bytes and value head sizes
-// are multiples of 8.
+// `factor` multiplies each of the thread's two rows, `row` and the eighth behind it. Rows of Y are aligned to
+// 16 bytes and value head sizes are multiples of 8.
 template <class T, int kHeadSize>
 __device__ __forceinline__ void store_output(const float (&out)[kHeadSize / 2], const float (&factor)[2],
-                                             const SaProblem& p, const FragmentRows& rows) {
+                                             const SaProblem& p, int batch, int head, int row) {
   const int lane = threadIdx.x % 32, length = static_cast<int>(p.query_length);
   const int column = 8 * (lane % 4), columns = static_cast<int>(p.value_head_size) - column;
-  T* to = slice<T>(p.y, p.y_strides, rows.batch, rows.head) + rows.row[0] * p.y_strides.row + column;
+  T* to = slice<T>(p.y, p.y_strides, batch, head) + row * p.y_strides.row + column;
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const int reach = rows.row[r] < length ? columns : 0;
+    const int reach = row + 8 * r < length ? columns : 0;
 #pragma unroll
     for (int c = 0; c < kHeadSize; c += 32) {
       uint32_t word[4];
@@ -76,21 +75,6 @@ __device__ __forceinline__ void store_narrow(const float (&out)[kHeadSize / 2], 
     if (row < p.query_length && column < p.value_head_size)
       y[row * p.y_strides.row + column] = from_float<T>(out[i] * factor[i / 2 % 2]);
   }
-}
-
-// Rows without a visible key.
-template <class T>
-__device__ __forceinline__ void store_zeros(const SaProblem& p, const FragmentRows& rows,
-                                            unsigned char* flags) {
-  T* y = slice<T>(p.y, p.y_strides, rows.batch, rows.head);
-  const int lane = threadIdx.x % 32, length = static_cast<int>(p.query_length),
-            first = rows.row[0] - lane / 4;
-  for (int row = first; row < min(first + 16, length); row++)
-    for (int column = lane; column < p.value_head_size; column += 32)
-      y[row * p.y_strides.row + column] = T(0.0f);
-  if (flags != nullptr && lane == 0 && first < length)
-    flags[(rows.batch * p.query_heads + rows.head) * ((length + kFlagRows - 1) / kFlagRows) +
-          first / kFlagRows] = 0;
 }
 
 }  // namespace sa

@@ -19,7 +19,10 @@ constexpr int kFlagRows = 16;
 inline int64_t flag_count(const SaProblem& p) {
   return p.batch * p.query_heads * ((p.query_length + kFlagRows - 1) / kFlagRows);
 }
-cudaError_t launch_repair(const SaProblem& problem, const unsigned char* flags, cudaStream_t stream);
+// early_launch: the device has compute capability 9.0 or higher; the kernel's start overlaps the end of the
+// one before.
+cudaError_t launch_repair(const SaProblem& problem, const unsigned char* flags, bool early_launch,
+                          cudaStream_t stream);
 
 // --- gather.cu: past and new keys into one tensor ---
 // Writes [B, Hkv, Nk, width] rows from the past and the new keys (or values), zeros behind a row's head size.
@@ -49,8 +52,18 @@ struct TensorInputs {
   SaStrides query_strides, key_strides, value_strides;
   unsigned char* flags;  // of non-finite output, or null
   int* next_tile;        // hopper: 0 at the start, or null for tiles of equal length
+  float* partial;        // hopper: hopper_partial_bytes of scratch, or null where that is 0
   int multiprocessors;
 };
+
+// The tensor cores cut off what an addition to their float32 sums shifts out, and this error grows with the
+// number of keys. The Hopper kernel therefore adds up long rows in segments of kSegmentKeys keys, whose sums
+// lie in scratch memory: one tile of up to 192 rows a block.
+constexpr int kSegmentKeys = 16384;
+inline int64_t hopper_partial_bytes(const SaProblem& p, int multiprocessors) {
+  if (p.key_length <= 2 * kSegmentKeys) return 0;
+  return int64_t{multiprocessors} * 192 * 256 * static_cast<int64_t>(sizeof(float));
+}
 
 // Head sizes up to 64, 128 and 256.
 cudaError_t launch_hopper_64(const TensorInputs& inputs, Activation activation, cudaStream_t stream);

@@ -154,6 +154,9 @@ __global__ void __launch_bounds__(kKeys)
     repair_kernel(const __grid_constant__ SaProblem p, const unsigned char* flags, int64_t tiles) {
   __shared__ Shared shared;
   __shared__ bool flagged[kKeys];
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
   const int tiles_of_head = static_cast<int>((p.query_length + kFlagRows - 1) / kFlagRows);
   // Flags are seldom set: each thread looks at one, all at once.
   for (int64_t first = blockIdx.x; first < tiles; first += static_cast<int64_t>(gridDim.x) * kKeys) {
@@ -197,15 +200,22 @@ cudaError_t launch_plain(const SaProblem& p, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-cudaError_t launch_repair(const SaProblem& p, const unsigned char* flags, cudaStream_t stream) {
+cudaError_t launch_repair(const SaProblem& p, const unsigned char* flags, bool early_launch,
+                          cudaStream_t stream) {
   const int64_t tiles = flag_count(p);
   if (tiles == 0) return cudaSuccess;
   const auto grid = static_cast<unsigned>(std::min<int64_t>(tiles, 264));
-  if (p.type == SA_FLOAT16)
-    repair_kernel<__half><<<grid, kKeys, 0, stream>>>(p, flags, tiles);
-  else
-    repair_kernel<__nv_bfloat16><<<grid, kKeys, 0, stream>>>(p, flags, tiles);
-  return cudaGetLastError();
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(grid);
+  config.blockDim = dim3(kKeys);
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = early_launch ? 1 : 0;
+  return cudaLaunchKernelEx(
+      &config, p.type == SA_FLOAT16 ? repair_kernel<__half> : repair_kernel<__nv_bfloat16>, p, flags, tiles);
 }
 
 }  // namespace sa

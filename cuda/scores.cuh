@@ -26,37 +26,25 @@ __device__ __forceinline__ void hide_keys_out_of_range(float (&score)[kCount], c
   const KeyRange range[2] = {key_range(p, rows.valid, rows.row[0] + rows.offset),
                              key_range(p, rows.valid, rows.row[1] + rows.offset)};
   const float hidden = excluding_score(slope);
+  // Against the first of the thread's keys, so that the other side of each comparison is a constant.
+  const int first = first_key + rows.column;
+  const int lo[2] = {range[0].lo - first, range[1].lo - first},
+            hi[2] = {range[0].hi - first, range[1].hi - first};
 #pragma unroll
-  for (int i = 0; i < kCount; i++) {
-    const int key = first_key + rows.column + i / 4 * 8 + i % 2;
-    const KeyRange& r = range[i / 2 % 2];
-    if (key < r.lo || key >= r.hi) score[i] = hidden;
-  }
-}
-
-// What to add to the logits of a head (in units of log 2) so that float16 weights neither vanish nor overflow
-// under normalize, where a factor cancels; 0 where the weights need none. The largest logit is not known,
-// only that it lies between the bias and 0: the shift takes the middle to 2^15. Rows that do not fit even so
-// are flagged and repaired.
-template <class T>
-__device__ __forceinline__ float normalize_shift(const SaProblem& p, const HeadTerms& head) {
-  constexpr float kTinyBias = -18.0f;  // below half of it sigmoid is exp to within 1.3e-4
-  if (!std::is_same_v<T, __half> || !p.normalize || head.bias > kTinyBias) return 0.0f;
-  return 15.0f - 0.5f * head.bias * kLog2E;
-}
-
-// Whether a row's sum of float16 weights is so small that their rounding to subnormals shows.
-template <class T>
-__device__ __forceinline__ bool sum_is_coarse(const SaProblem& p, float sum) {
-  return std::is_same_v<T, __half> && p.normalize && sum < static_cast<float>(p.key_length) * 0x1p-13f;
+  for (int i = 0; i < kCount; i++)
+    if (i / 4 * 8 + i % 2 >= hi[i / 2 % 2]) score[i] = hidden;
+  if (p.left_window_size < 0) return;
+#pragma unroll
+  for (int i = 0; i < kCount; i++)
+    if (i / 4 * 8 + i % 2 < lo[i / 2 % 2]) score[i] = hidden;
 }
 
 // Turns scores into logits in units of log 2, with every option of the operator; -inf where a key takes no
 // part.
 template <class T, int kCount>
 __device__ __forceinline__ void general_logits(float (&score)[kCount], const SaProblem& p,
-                                               const FragmentRows& rows, int first_key, const HeadTerms& head,
-                                               float shift) {
+                                               const FragmentRows& rows, int first_key,
+                                               const HeadTerms& head) {
   const int position[2] = {rows.row[0] + rows.offset, rows.row[1] + rows.offset};
   const KeyRange range[2] = {key_range(p, rows.valid, position[0]), key_range(p, rows.valid, position[1])};
   const float bias[2] = {head.bias + row_bias(p, range[0]), head.bias + row_bias(p, range[1])};
@@ -77,7 +65,7 @@ __device__ __forceinline__ void general_logits(float (&score)[kCount], const SaP
       x += bias[r] - head.slope * fabsf(static_cast<float>(position[r] - key));
       const float addend =
           p.mask_type == SA_MASK_NONE ? 0.0f : mask_addend<T>(p, mask_row[r] + key * p.mask_strides[3]);
-      if (addend != -INFINITY) logit = fmaf(x + addend, kLog2E, shift);
+      if (addend != -INFINITY) logit = (x + addend) * kLog2E;
     }
     score[i] = logit;
   }

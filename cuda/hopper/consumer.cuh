@@ -8,53 +8,37 @@
 //   QK(0) | PV(0,0) .. PV(0,n-1) | QK(1) | PV(1,0) ..
 #pragma once
 
-#include "cuda/epilogue.cuh"
-#include "cuda/hopper/tile.cuh"
+#include "cuda/hopper/output.cuh"
 #include "cuda/scores.cuh"
 
 namespace sa {
 
-// What a warpgroup knows of the tile it works on.
+// What a warpgroup keeps in registers of the tile that it works on.
 template <class Shape>
 struct TileWork {
-  FragmentRows rows;
   int first_key, steps;
   int seen_from, seen_to;  // keys that all 64 rows see; a step inside needs no masking
-  HeadTerms head;
   Affine affine;
-  float shift = 0.0f;  // normalize_shift
 
   __device__ __forceinline__ TileWork(const SaProblem& p, const Tile& tile, int group) {
-    const int thread = threadIdx.x % 128;
     first_key = tile.first_step * Shape::kKeys;
     steps = tile.steps;
-    rows.batch = tile.batch;
-    rows.head = tile.head;
-    rows.valid = tile.valid;
-    rows.offset = tile.offset;
-    rows.row[0] = tile.first_row + 64 * group + thread / 32 * 16 + thread % 32 / 4;
-    rows.row[1] = rows.row[0] + 8;
-    rows.column = thread % 4 * 2;
-    const int top = tile.first_row + 64 * group + rows.offset;
-    seen_from = key_range(p, rows.valid, top + 63).lo;
-    seen_to = key_range(p, rows.valid, top).hi;
-    head = tile.terms;
-    affine = {1.0f, {0.0f, 0.0f}, false, 0};
+    const int top = tile.first_row + 64 * group + tile.offset;
+    seen_from = key_range(p, tile.valid, top + 63).lo;
+    seen_to = key_range(p, tile.valid, top).hi;
+    affine = {1.0f, {0.0f, 0.0f}, 0};
     if constexpr (!Shape::kGeneral) {
       // A slope of 0 would turn an excluding score into NaN.
-      affine.slope = head.scale == 0.0f ? 1e-30f : head.scale * kLog2E;
-      affine.intercept[0] = affine.intercept[1] = head.bias * kLog2E;
+      affine.slope = tile.terms.scale == 0.0f ? 1e-30f : tile.terms.scale * kLog2E;
+      affine.intercept[0] = affine.intercept[1] = tile.terms.bias * kLog2E;
       if (p.bias_mode == SA_BIAS_NEG_LOG_VISIBLE) {
+        const FragmentRows rows = tile_rows(tile, group);
 #pragma unroll
         for (int r = 0; r < 2; r++)
           affine.intercept[r] += row_bias(p, key_range(p, rows.valid, rows.row[r] + rows.offset)) * kLog2E;
       }
     }
     affine = Shape::Activation::prepare(affine);
-    if constexpr (Shape::kGeneral) {
-      shift = normalize_shift<typename Shape::Element>(p, head);
-      affine.tiny = shift > 0.0f;
-    }
   }
 
   // Whether a row does not see all keys of a step.
@@ -75,31 +59,26 @@ class Consumer {
   HopperShared<Shape>& shared_;
   const int group_;
   Ring<Shape::kStages> k_, v_;
-  uint32_t q_parity_ = 0;
+  Ring<Shape::kSlots> q_;  // where the next tile will be
+  int slot_ = 0;           // where this one is
 
   __device__ __forceinline__ static void arrive(Barrier& barrier) {
     if (threadIdx.x % 32 == 0) barrier_arrive(&barrier);
   }
 
-  // Waits for the queries of the next tile with work to do; false when there is none. shared.tile describes
-  // it. Tiles without a visible key become zeros.
+  // Waits for the queries of the next tile; false when there is none.
   __device__ __forceinline__ bool next_tile() {
-    while (true) {
-      barrier_wait(&shared_.q_full, q_parity_);
-      q_parity_ ^= 1;
-      if (!shared_.tile.more) return false;
-      if (shared_.tile.steps > 0) return true;
-      store_zeros<Element>(args_.problem, TileWork<Shape>(args_.problem, shared_.tile, group_).rows,
-                           args_.flags);
-      __syncwarp();
-      arrive(shared_.q_empty);
-    }
+    slot_ = q_.stage;
+    barrier_wait(&shared_.q_full[slot_], q_.parity);
+    q_.advance();
+    return shared_.tile[slot_].more;
   }
 
   __device__ __forceinline__ void issue_scores(Scores& score) {
     using Mma = Wgmma<Element, Shape::kKeys>;
     barrier_wait(&shared_.k_full[k_.stage], k_.parity);
-    const uint32_t q = shared_address(&shared_.q[0][64 * group_][0]), k = shared_address(shared_.k[k_.stage]);
+    const uint32_t q = shared_address(&shared_.q[slot_][0][64 * group_][0]),
+                   k = shared_address(shared_.k[k_.stage]);
     wgmma_fence();
 #pragma unroll
     for (int d = 0; d < Shape::kHeadSize; d += 16) {
@@ -170,7 +149,7 @@ class Consumer {
     wgmma_fence();
 #pragma unroll
     for (int chunk = kFirst; chunk < kEnd; chunk++) {
-      if constexpr (Shape::kGeneral) {
+      if constexpr (Shape::kNormalizes) {
         if (args_.problem.normalize)
           for (int i = 0; i < 4; i++) sum[i % 2] += pair_sum<Element>(weights[chunk][i]);
       }
@@ -203,9 +182,9 @@ class Consumer {
   // first that is not, with its scores and values there. Nothing else is in this loop, because what is jumped
   // over still has to be fetched, and because the compiler mixes instructions well only inside one block.
   __device__ __forceinline__ void plain_steps(Scores& score, Output& out, float (&sum)[2],
-                                              const TileWork<Shape>& work, int& step) {
+                                              const TileWork<Shape>& work, int& step, bool finished) {
     while (true) {
-      wait_for_scores(score, step > 0);
+      wait_for_scores(score, step > 0 || finished);
       wait_for_values();
       if (step == 0 || step + 1 >= work.steps || work.is_masked(step)) return;
       if (unusual(score, work.affine)) return;
@@ -216,22 +195,50 @@ class Consumer {
     }
   }
 
-  __device__ __forceinline__ void store(const TileWork<Shape>& work, const Output& out,
-                                        float (&sum)[2]) const {
+  // Adds the output of a segment to that of those before it; true when it was the last.
+  __device__ __forceinline__ bool join_segments(const TilePlace& place, Output& out) const {
+    if (args_.partial == nullptr) return true;
+    constexpr int kCount = Shape::kHeadSize / 2;
+    float* at =
+        args_.partial + (int64_t{blockIdx.x} * Shape::kGroups + group_) * kCount * 128 + threadIdx.x % 128;
+    if (!place.begins) {
+#pragma unroll
+      for (int i = 0; i < kCount; i++) out[i] += at[i * 128];
+    }
+    if (!place.ends) {
+#pragma unroll
+      for (int i = 0; i < kCount; i++) at[i * 128] = out[i];
+    }
+    return place.ends;
+  }
+
+  // Output of the tile in a slot.
+  __device__ __forceinline__ void store(const TilePlace& place, int slot, Output& out, float (&sum)[2]) {
+    if (!join_segments(place, out)) return;
     constexpr float kUnscale = 1.0f / Activation::kScale;
-    float factor[2] = {work.head.gain * kUnscale, work.head.gain * kUnscale};
-    bool coarse = false;
-    if (Shape::kGeneral && args_.problem.normalize) {
+    float factor[2] = {place.gain * kUnscale, place.gain * kUnscale};
+    if (Shape::kNormalizes && args_.problem.normalize) {
 #pragma unroll
       for (int r = 0; r < 2; r++) {
         sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
         sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
-        factor[r] = sum[r] == 0.0f ? 0.0f : work.head.gain / sum[r];
-        coarse = coarse || sum_is_coarse<Element>(args_.problem, sum[r]);
+        factor[r] = sum[r] == 0.0f ? 0.0f : place.gain / sum[r];
       }
     }
-    flag_output<Shape::kHeadSize>(out, args_.problem, work.rows, args_.flags, coarse);
-    store_output<Element, Shape::kHeadSize>(out, factor, args_.problem, work.rows);
+    flag_output<Shape::kHeadSize>(out, args_.problem, place.batch, place.head, place.row, args_.flags);
+    if constexpr (Shape::kSlots > 1)
+      store_by_copy<Shape>(out, factor, args_, shared_, slot, group_, place);
+    else
+      store_output<Element, Shape::kHeadSize>(out, factor, args_.problem, place.batch, place.head,
+                                              place.row + threadIdx.x % 32 / 4);
+    sum[0] = sum[1] = 0.0f;
+  }
+
+  // Gives a slot back; all lanes arrive, since all have read its tile.
+  __device__ __forceinline__ void release(int slot) {
+    if (Shape::kSlots > 1 && threadIdx.x % 32 == 0) tma_store_wait_read();
+    __syncwarp();
+    barrier_arrive(&shared_.q_empty[slot]);
   }
 
  public:
@@ -244,47 +251,58 @@ class Consumer {
     Scores score;
     Output out;
     float sum[2] = {};
-    TileWork<Shape> work(args_.problem, shared_.tile, group_);
+    TileWork<Shape> work(args_.problem, shared_.tile[slot_], group_);
+    TilePlace done;  // with one slot: of the tile before
     issue_scores(score);
     int step = 0;
+    bool finished = false;  // `out` is that of the tile before, not stored yet
     while (true) {
-      if constexpr (Shape::kAsks)
-        plain_steps(score, out, sum, work, step);
+      if constexpr (Shape::kLeanLoop)
+        plain_steps(score, out, sum, work, step, finished);
       else
-        wait_for_scores(score, step > 0);
-      if (step == work.steps) {
+        wait_for_scores(score, step > 0 || finished);
+      const bool last = step + 1 == work.steps;
+      if (finished) {
         // The previous tile is stored only now, when its successor's scores no longer have to be waited for.
         pin(out);
-        store(work, out, sum);
-        work = TileWork<Shape>(args_.problem, shared_.tile, group_);
-        sum[0] = sum[1] = 0.0f;
-        step = 0;
+        if (Shape::kSlots > 1) done = tile_place(shared_.tile[slot_ ^ 1], group_);
+        store(done, slot_ ^ 1, out, sum);
       }
-      const bool last = step + 1 == work.steps;
-      if (last) {
-        __syncwarp();
-        arrive(shared_.q_empty);
+      if (Shape::kSlots == 1 && last) {
+        done = tile_place(shared_.tile[slot_], group_);
+        release(slot_);
       }
 
       const int first_key = work.first_key + step * Shape::kKeys;
       if constexpr (Shape::kGeneral)
-        general_logits<Element>(score, args_.problem, work.rows, first_key, work.head, work.shift);
+        general_logits<Element>(score, args_.problem, tile_rows(shared_.tile[slot_], group_), first_key,
+                                shared_.tile[slot_].terms);
       else if (work.is_masked(step))
-        hide_keys_out_of_range(score, args_.problem, work.rows, first_key, work.affine.slope);
-      if constexpr (!Shape::kAsks) wait_for_values();
+        hide_keys_out_of_range(score, args_.problem, tile_rows(shared_.tile[slot_], group_), first_key,
+                               work.affine.slope);
+      if constexpr (!Shape::kLeanLoop) wait_for_values();
       take_turn();
       if (unusual(score, work.affine))
         weigh<true>(score, out, sum, work.affine, step > 0);
       else
         weigh<false>(score, out, sum, work.affine, step > 0);
 
+      // By now the copy of the previous tile's output is through.
+      if (Shape::kSlots > 1 && finished) release(slot_ ^ 1);
+      finished = last;
       step++;
       if (last && !next_tile()) break;
       issue_scores(score);
+      if (last) {
+        work = TileWork<Shape>(args_.problem, shared_.tile[slot_], group_);
+        step = 0;
+      }
     }
     wgmma_wait<0>();
     pin(out);
-    store(work, out, sum);
+    if (Shape::kSlots > 1) done = tile_place(shared_.tile[slot_ ^ 1], group_);
+    store(done, slot_ ^ 1, out, sum);
+    if (Shape::kSlots > 1 && threadIdx.x % 32 == 0) tma_store_wait_read();
   }
 };
 

@@ -53,10 +53,13 @@ cudaError_t launch_hopper(const TensorInputs& in, cudaStream_t stream) {
                       make_tensor_map(&args.k, p.type, in.keys, in.key_strides, p.batch, p.kv_heads,
                                       p.key_length, p.head_size, Shape::kKeys) &&
                       make_tensor_map(&args.v, p.type, in.values, in.value_strides, p.batch, p.kv_heads,
-                                      p.key_length, p.value_head_size, Shape::kKeys);
+                                      p.key_length, p.value_head_size, Shape::kKeys) &&
+                      make_tensor_map(&args.y, p.type, p.y, p.y_strides, p.batch, p.query_heads,
+                                      p.query_length, p.value_head_size, kWarpRows);
   if (!mapped) return cudaErrorInvalidValue;
 
   args.flags = in.flags;
+  args.partial = in.partial;
   args.next_tile = in.next_tile;
   args.row_blocks = static_cast<int>((p.query_length + Shape::kRows - 1) / Shape::kRows);
   const int64_t heads = p.batch * p.query_heads;

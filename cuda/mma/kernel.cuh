@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
       if constexpr (Shape::kGeneral) {
-        general_logits<T>(score[t], p, fragment_rows(t), first_key, head, 0.0f);
+        general_logits<T>(score[t], p, fragment_rows(t), first_key, head);
         if (Weights::kHalf && p.normalize) policy[t].fit(score[t], out[t], sum[t]);
       } else {
         hide_keys_out_of_range(score[t], p, fragment_rows(t), first_key, slope);
@@ -202,9 +202,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
       }
     }
     const FragmentRows rows = fragment_rows(t);
-    flag_output<Shape::kHeadSize>(out[t], p, rows, args.flags, false);
+    flag_output<Shape::kHeadSize>(out[t], p, b, h, rows.row[0] - lane / 4, args.flags);
     if (wide)
-      store_output<T, Shape::kHeadSize>(out[t], factor, p, rows);
+      store_output<T, Shape::kHeadSize>(out[t], factor, p, b, h, rows.row[0]);
     else
       store_narrow<T, Shape::kHeadSize>(out[t], factor, p, rows);
   }

@@ -28,15 +28,17 @@ async function compile(source: string, object: string, target: readonly string[]
 }
 
 /**
- * The kernels with masks, ALiBi, softcap or normalize may spill a few registers, and those that ask about a step may at
- * a change of tiles (outside their loop: docs/cuda-ladder.md); the others must not.
+ * Registers may be spilled in the general Hopper kernels (masks, ALiBi, softcap, normalize), and a few in the others: by
+ * the producer, and by the consumers where they change tiles or wait (docs/cuda-ladder.md). The mma.sync kernel spills
+ * none at this head size.
  */
 function assertHot(report: string): void {
   const kernels = report.split('Compiling entry function').slice(1);
   assert.ok(kernels.length > 0, `the compiler reported no kernel:\n${report}`);
   const spilling = kernels.filter((kernel) => {
     const bytes = Number(/(\d+) bytes spill stores/.exec(kernel)?.[1]);
-    const allowed = kernel.includes('GeneralSigmoid') ? Infinity : kernel.includes('StepSigmoid') ? 128 : 0;
+    const general = /HopperShape\w*ELb1E/.test(kernel);
+    const allowed = general ? Infinity : kernel.includes('HopperShape') ? 160 : 0;
     return !(bytes <= allowed);
   });
   assert.deepEqual(spilling, [], 'registers are spilled');

@@ -2,6 +2,7 @@
 
     npm run conformance:export DIR
     python tests/cuda/conformance.py --library libort_sigmoid_attention_cuda.so --cases DIR [--small] [--only NAME]
+    python tests/cuda/conformance.py --library libort_sigmoid_attention_cuda.so --each-kernel
 
 Part one walks the exported conformance table: each case on each kernel that can take it, every element within the
 case's own bound. Part two runs problems of several tiles, with the options combined, against the formula in float64.
@@ -279,6 +280,38 @@ def run_combined(library, small):
     return wrong
 
 
+def run_each_kernel(library):
+    """Every instance of the tensor-core kernels once or twice, with more tiles than the device takes at once."""
+    wrong = 0
+    kinds = {
+        "any": {"bias": -2.0},
+        "short": {"bias": -7.0, "causal": True},
+        "long": {"bias": -9.0, "left": 170},
+        "fast": {"bias": -7.0},
+        "general": {"bias": -5.0, "softcap": 20.0, "causal": True},
+    }
+    for size in (64, 128, 256):
+        for dtype in (torch.bfloat16, torch.float16):
+            for kind, o in kinds.items():
+                heads, rows, keys = 48, 300, 420
+                q = torch.randn(1, heads, rows, size, device=DEVICE).to(dtype)
+                k, v = (torch.randn(1, heads // 4, keys, size, device=DEVICE).to(dtype) for _ in range(2))
+                expected, magnitude = reference(q, k, v, {}, o)
+                unit = 2**-7 if dtype == torch.bfloat16 else 2**-10
+                for kernel in ("hopper", "mma"):
+                    y = torch.full_like(q, float("nan"))
+                    p = native.problem(q, k, v, y, **o)
+                    if status_of(library, p, kernel, "fast" if kind == "fast" else "accurate") is not None:
+                        continue
+                    torch.cuda.synchronize()
+                    error = compare(y, expected, magnitude * unit * (8 if kind == "fast" else 2) + 1e-7)
+                    if not error <= 1.0:
+                        wrong += 1
+                        print(f"WRONG  {kernel:7s} head {size} {dtype} {kind}: error {error:.3g} of the allowed one")
+    print(f"each   kernel once: {wrong} wrong")
+    return wrong
+
+
 def check_refusals(library):
     """A workspace that is too small is refused with a sentence, and nothing is written."""
     q = torch.randn(1, 1, 200, 64, device=DEVICE, dtype=torch.float16)
@@ -295,6 +328,29 @@ def check_refusals(library):
     good_kernel = kernel is None
     print("refuse", "ok" if good_kernel else "WRONG", "-", library.native.sa_cuda_last_error().decode())
     return int(not good) + int(not good_kernel)
+
+
+def check_long_rows(library):
+    """More keys than one segment of a tile: the sums of the segments are added up."""
+    wrong = 0
+    for size in (64, 128, 256):
+        for dtype in (torch.bfloat16, torch.float16):
+            for o in ({"bias_mode": "neg_log_total"}, {"bias": -8.0, "right": 20, "softcap": 9.0}):
+                rows, keys = 200, 70001
+                q = torch.randn(1, 2, rows, size, device=DEVICE).to(dtype)
+                k, v = (torch.randn(1, 1, keys, size, device=DEVICE).to(dtype) for _ in range(2))
+                t = {"nonpad": torch.tensor([keys - 5], device=DEVICE)}
+                expected, magnitude = reference(q, k, v, t, o)
+                y = torch.full_like(q, float("nan"))
+                library.run(native.problem(q, k, v, y, **t, **o))
+                torch.cuda.synchronize()
+                unit = 2**-7 if dtype == torch.bfloat16 else 2**-10
+                error = compare(y, expected, magnitude * unit * 2 + 1e-7)
+                if not error <= 1.0:
+                    wrong += 1
+                    print(f"WRONG  head {size} {dtype} {o} over {keys} keys: error {error:.3g} of the allowed one")
+    print("long  ", "ok" if wrong == 0 else f"{wrong} WRONG", "- 70001 keys")
+    return wrong
 
 
 def check_graph_capture(library):
@@ -323,10 +379,15 @@ def main():
     parser.add_argument("--only", help="cases whose name contains this")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--table-only", action="store_true")
+    parser.add_argument("--each-kernel", action="store_true", help="only each kernel once, for compute-sanitizer")
     arguments = parser.parse_args()
     library = native.Library(arguments.library)
     library.check(library.native.sa_cuda_check_device())
     wrong = 0
+    if arguments.each_kernel:
+        wrong += run_each_kernel(library)
+        print(f"{'FAILED' if wrong else 'passed'}: {wrong} wrong")
+        return 1 if wrong else 0
     if arguments.cases:
         wrong += walk_table(library, arguments.cases, arguments.only)
     else:
@@ -334,6 +395,7 @@ def main():
     if not arguments.table_only:
         wrong += run_combined(library, arguments.small)
         wrong += check_refusals(library)
+        wrong += check_long_rows(library)
         wrong += check_graph_capture(library)
     print(f"{'FAILED' if wrong else 'passed'}: {wrong} wrong")
     return 1 if wrong else 0
