@@ -40,7 +40,8 @@ export function variantOf(model: Model, variant: Variant): Uint8Array {
   return concatenate(parts);
 }
 
-function graphParts(graph: Graph, model: Model, variant: Variant): Uint8Array[] {
+/** The fields of the variant's graph. */
+export function graphParts(graph: Graph, model: Model, variant: Variant): Uint8Array[] {
   const exchange = variant.exchange ?? new Map<GraphNode, readonly proto.onnx.INodeProto[]>();
   const added = (variant.outputs ?? []).filter((name) => !graph.isOutput(name));
   const kept = variant.outputsOnly ? neededNodes(graph, exchange, variant.outputs ?? []) : null;

@@ -29,6 +29,11 @@ export interface Verification {
   /** Of the model's outputs from the original with only the activations exchanged; empty where that is the original itself. */
   readonly structure: readonly Distance[];
   readonly sites: readonly SiteDistance[];
+  /**
+   * Of values that the conversion makes anew, from the same inputs as in the original; empty where the models were not laid
+   * side by side.
+   */
+  readonly beside: readonly Distance[];
   /** Things that a reader should know: sites left out of a comparison, runs outside a bound. */
   readonly notes: readonly string[];
 }
@@ -81,5 +86,24 @@ export function judge(
     verdict: passed
       ? `structure verified within ${scientific(structural)}; ${away}`
       : `verification failed: the converted graph differs from the original with sigmoid in place of softmax by ${scientific(structural)} (allowed ${scientific(tolerance)})`,
+  };
+}
+
+/** The verdict where outputs differ only because a node takes the last digits of its input for a choice. */
+export function judgeBeside(
+  drift: readonly Distance[],
+  beside: readonly Distance[],
+  tolerance: number,
+  choice: string,
+  inputs: string,
+): { passed: boolean; verdict: string } | null {
+  const near = worst(beside);
+  if (beside.length === 0 || near > tolerance) return null;
+  return {
+    passed: true,
+    verdict:
+      `verified site by site: from the same values each site gives the original's within ${scientific(near)} of the largest ` +
+      `(allowed ${scientific(tolerance)}) on ${inputs}; outputs differ by ${scientific(worst(drift))}, since the model ` +
+      `rounds or chooses at run time, as in ${choice}, where a last digit can decide`,
   };
 }

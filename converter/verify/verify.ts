@@ -1,7 +1,8 @@
 /**
  * Runs the original and the converted model on the same inputs and compares: (a) structure, against the original with only
  * the activation of each replaced site exchanged; (b) drift, against the original itself. Sites are compared by their own
- * outputs as well, so that a wrong one can be named.
+ * outputs as well, so that a wrong one can be named. Where a model that rounds or chooses at run time drives both apart, the
+ * conversion's new values are compared beside the original's.
  */
 import proto from 'onnx-proto';
 import { tokenRows } from '../data/token-rows.js';
@@ -16,7 +17,8 @@ import { DistanceMeter, type Distance } from './compare.js';
 import type { Outputs, Runtime, Session } from './runtime.js';
 import { isSwappable, swapActivations, SwapRefusal, type SwapSite } from './swap.js';
 import { variantOf, type Variant } from './variant.js';
-import { judge, TOLERANCE, type SiteDistance, type Verification } from './verification.js';
+import { choosingNode, sideBySide } from './side-by-side.js';
+import { judge, judgeBeside, TOLERANCE, type SiteDistance, type Verification } from './verification.js';
 
 /** A model and the folder of its external data. */
 export interface PlacedModel {
@@ -119,7 +121,7 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
       names.forEach((name, i) => drift[i]!.add(a[name]!, b[name]!));
       sites.forEach((site, i) => addSite(siteDrift[i]!, a, site.original, b, site.converted));
       if (swapped) {
-        const s = await swapped.run(feeds);
+        const s = await swapped.session.run(feeds);
         names.forEach((name, i) => structure[i]!.add(s[name]!, b[name]!));
         sites.forEach((site, i) => addSite(siteStructure[i]!, s, site.original, b, site.converted));
       }
@@ -142,8 +144,19 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
     noteUndefined(driftResults, notes);
     const inputs = `${runs} ${originOf(request)}`;
     const structureSites = swapped ? results(siteStructure) : [];
+    let judgement = judge(mode, driftResults, structureResults, structureSites, tolerance, inputs);
+    let beside: Distance[] = [];
+    const choice = choosingNode(original.model.graph);
+    const base = exact ? {} : (swapped?.variant ?? null);
+    const comparable = mode !== null && base !== null && visible.length === replaced.length;
+    if (!judgement.passed && choice !== null && comparable) {
+      beside = await compareBeside(request, base, samples, runtime);
+      const far = exact ? driftResults : structureResults;
+      judgement = judgeBeside(far, beside, tolerance, choice, inputs) ?? judgement;
+    }
     return {
-      ...judge(mode, driftResults, structureResults, structureSites, tolerance, inputs),
+      ...judgement,
+      beside,
       mode,
       operator: runtime.operator,
       samples: samples.description,
@@ -202,7 +215,7 @@ async function openSwapped(
   samples: SampleSource,
   openVariant: (model: PlacedModel, variant: Variant) => Promise<Session>,
   notes: string[],
-): Promise<Session | null> {
+): Promise<{ session: Session; variant: Variant } | null> {
   const { original, replaced } = request;
   const impossible = replaced.filter(
     (replacement) => replacement.site.kind !== 'sigmoid' && !isSwappable(replacement),
@@ -216,16 +229,35 @@ async function openSwapped(
   try {
     const sites = await swapSites(request, visible.filter(isSwappable), samples, openVariant);
     const outputs = visible.map(({ output }) => output.original);
-    return await openSpelled(
-      original,
-      { ...swapActivations(original.model, sites), outputs },
-      samples,
-      openVariant,
-    );
+    const variant = { ...swapActivations(original.model, sites), outputs };
+    return { session: await openSpelled(original, variant, samples, openVariant), variant };
   } catch (error) {
     if (!(error instanceof SwapRefusal)) throw error;
     notes.push(`structure shown by the same rewrite in mode faithful: ${error.message}`);
     return null;
+  }
+}
+
+/** Distances of the values that the conversion makes anew, each from the value of the changed original in its place. */
+async function compareBeside(
+  { original, converted, replaced }: VerifyRequest,
+  variant: Variant,
+  samples: SampleSource,
+  runtime: Runtime,
+): Promise<Distance[]> {
+  const { bytes, pairs } = sideBySide(original.model, variant, converted.model);
+  const paired = new Set(pairs.map((pair) => pair.original));
+  if (!replaced.every(({ output }) => paired.has(output.original))) return [];
+  const session = await runtime.open(bytes, original.folder);
+  try {
+    const meters = pairs.map((pair) => new DistanceMeter(pair.original));
+    for await (const feeds of samples) {
+      const values = await session.run(feeds);
+      pairs.forEach((pair, i) => meters[i]!.add(values[pair.original]!, values[pair.converted]!));
+    }
+    return meters.map((meter) => meter.result());
+  } finally {
+    await session.close();
   }
 }
 

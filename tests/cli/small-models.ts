@@ -14,6 +14,8 @@ export interface SmallModel {
   /** Multiplies the query weights: larger makes attention more peaked. */
   readonly sharpness?: number;
   readonly causal?: boolean;
+  /** Between layers only what rounding at the 18th binary place cuts off stays, which turns on the last digits. */
+  readonly rounds?: boolean;
   readonly seed?: number;
 }
 
@@ -51,6 +53,7 @@ export function attentionModel({
   activation = 'Softmax',
   sharpness = 1,
   causal = false,
+  rounds = false,
   seed = 1,
 }: SmallModel = {}): Uint8Array {
   const width = heads * headSize;
@@ -73,6 +76,7 @@ export function attentionModel({
     initializer.push(float(name, [width, width], values));
     return name;
   };
+  if (rounds) initializer.push(float('fine', [], [2 ** 18]));
   let x = 'x';
   for (let layer = 0; layer < layers; layer++) {
     const at = (name: string): string => `${name}_${layer}`;
@@ -105,6 +109,9 @@ export function attentionModel({
       at('out'),
     );
     x = add('Add', [x, out], layer === layers - 1 ? 'y' : at('x_next'));
+    if (!rounds || layer === layers - 1) continue;
+    const fine = add('Mul', [x, 'fine'], at('fine'));
+    x = add('Sub', [fine, add('Round', [fine], at('rounded'))], at('rest'));
   }
   return encode(
     node,

@@ -83,6 +83,23 @@ describe('verification', function () {
     });
   }
 
+  for (const mode of ['faithful', 'paper'] as const) {
+    it(`judges ${mode} site by site where the model rounds at run time`, async () => {
+      const bytes = attentionModel({ layers: 2, rounds: true });
+      const right = await verified(bytes, mode);
+      assert.equal(right.passed, true, right.verdict);
+      assert.match(right.verdict, /as in 'rounded_0' \(Round\)/);
+      const [far] = mode === 'faithful' ? right.drift : right.structure;
+      assert.ok(far!.maxRelative > right.tolerance, String(far!.maxRelative));
+      assert.equal(right.beside.length, 2);
+      for (const { maxRelative } of right.beside) assert.ok(maxRelative < 1e-5, String(maxRelative));
+
+      const wrong = await verified(bytes, mode, {}, { bias: -2, biasMode: 'none' });
+      assert.equal(wrong.passed, false, wrong.verdict);
+      assert.match(wrong.verdict, /^verification failed/);
+    });
+  }
+
   it('finds mode, sites and parameters in a converted file', () => {
     const original = openModel(softmax);
     const made = convert(original, { mode: 'calibrated', parameters: () => fitted });
