@@ -9,6 +9,8 @@ export interface BenchmarkData {
   readonly machine: Readonly<Record<string, unknown>>;
   readonly rows: readonly Row[];
   readonly summary: Readonly<Record<string, unknown>>;
+  /** Whole models, where the rows are single operators. */
+  readonly models?: readonly Row[];
 }
 
 /** How a benchmark is shown; one without a view of its own gets the columns that its rows have. */
@@ -28,6 +30,9 @@ export interface View {
 }
 
 const MAX_ROWS = 200;
+const MODELS_TEXT =
+  'A converted model against the original as ONNX Runtime optimises it, its own attention fusion included: `fusedByOrt` ' +
+  'counts the attention operators that this fusion made, `replaced` the attention sites that the converter replaced.';
 const MAX_COLUMNS = 16;
 
 /** Reads and checks what a benchmark wrote. @throws Error that names what is missing */
@@ -39,6 +44,8 @@ export function readData(text: string, file: string): BenchmarkData {
       throw new Error(`${file} has no object '${part}'`);
   }
   if (!Array.isArray(parts['rows'])) throw new Error(`${file} has no list 'rows'`);
+  if (parts['models'] !== undefined && !Array.isArray(parts['models']))
+    throw new Error(`${file}: 'models' is not a list`);
   return parts as unknown as BenchmarkData;
 }
 
@@ -65,6 +72,9 @@ export function page(name: string, data: BenchmarkData, view: View): Page {
     table(['', ''], Object.entries(flat(data.summary))),
     ...(plot === null ? [] : [`![${view.plot!.title}](${name}.svg)`]),
     ...byKind(rows).flatMap(([kind, own]) => [`## ${kind}`, rowsTable(own, view.columns)]),
+    ...(data.models === undefined || data.models.length === 0
+      ? []
+      : ['## Whole models', MODELS_TEXT, rowsTable(data.models, undefined)]),
   ];
   return { markdown: `${parts.join('\n\n')}\n`, plot };
 }
