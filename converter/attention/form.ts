@@ -28,6 +28,8 @@ export interface Visibility {
   readonly negated: boolean;
   /** What the score was replaced by elsewhere; -Infinity where the weight itself was set to 0. */
   readonly fill: number;
+  /** Tensors added to the scores before these were replaced; absent where scores are lowered or weights set to 0. */
+  readonly replaces?: readonly string[];
   readonly node: GraphNode;
 }
 

@@ -204,7 +204,9 @@ const select: Rule = (transfer) => {
       [node],
     );
   }
-  form.visible.push({ condition: aligned(transfer, node.inputs[0]!), negated: input === 2, fill, node });
+  const replaces = form.addends.map(({ tensor }) => tensor.name);
+  const condition = aligned(transfer, node.inputs[0]!);
+  form.visible.push({ condition, negated: input === 2, fill, replaces, node });
 };
 
 function largest(transfer: Transfer, name: string): number | null {

@@ -14,6 +14,9 @@ import { planRelayout, type Dimensions } from './relayout.js';
 /** A row whose largest mask value is below this was hidden as a whole: adding the scores to it changes no digit. */
 const HIDDEN_ROW = -1e8;
 
+/** The same for masks that are added in float16, whose lowest number is -65504. */
+const HIDDEN_ROW_IN_HALF = -5e4;
+
 /** Any score plus this has a weight of exactly 1. */
 const SATURATING = 1e4;
 
@@ -62,7 +65,10 @@ function cacheKey(site: Derived, plan: MaskPlan, options: MaskOptions): string {
     String(options.keepHiddenRows),
     ...sizes,
     ...plan.addends.map(({ tensor, factor }) => `+${factor}*${place(tensor)}`),
-    ...plan.visible.map(({ condition, negated, fill }) => `?${negated}:${fill}:${place(condition)}`),
+    ...plan.visible.map(
+      ({ condition, negated, fill, replaces }) =>
+        `?${negated}:${fill}:${place(condition)}:${replaces?.join(',') ?? '-'}`,
+    ),
   ].join('|');
 }
 
@@ -119,17 +125,44 @@ function make(
     terms.push(emitter.choose(name, type, 0, fill === 0 ? -Infinity : fill));
   }
   const sum = terms.reduce((total, term) => emitter.apply('Add', [total, term]));
-  return { name: needsRows ? keepHiddenRows(sum, emitter) : sum, dataType: type };
+  if (!needsRows) return { name: sum, dataType: type };
+  const half = types.length > 0 && types.every((entry) => entry === DataType.float16);
+  const kept = keepHiddenRows(sum, emitter, half ? HIDDEN_ROW_IN_HALF : HIDDEN_ROW);
+  return { name: replacesAlike(plan) ? keepReplacedRows(kept, flags, emitter) : kept, dataType: type };
+}
+
+/** Every hidden score is replaced by one and the same number, after all that is added to scores was added. */
+function replacesAlike({ addends, visible }: MaskPlan): boolean {
+  return (
+    visible.length > 0 &&
+    visible.every(
+      ({ fill, replaces }) =>
+        fill === visible[0]!.fill &&
+        replaces !== undefined &&
+        addends.every(({ tensor }) => replaces.includes(tensor.name)),
+    )
+  );
+}
+
+/** A row whose scores are all replaced by one number yields the mean, whatever the number is. */
+function keepReplacedRows(mask: string, flags: readonly { name: string }[], emitter: Emitter): string {
+  const seen = flags.map(({ name }) => name).reduce((all, next) => emitter.apply('And', [all, next]));
+  const numbers = emitter.apply('Cast', [seen], { to: DataType.float });
+  const isHidden = emitter.apply('Less', [
+    emitter.reduce('ReduceMax', numbers, -1),
+    emitter.scalar(DataType.float, 0.5),
+  ]);
+  return emitter.apply('Where', [isHidden, emitter.scalar(DataType.float, SATURATING), mask]);
 }
 
 /**
  * A softmax does not change when a row's mask is shifted, so each row's largest mask value becomes 0. Rows that were hidden
  * as a whole get weights of 1 where the mask is largest, which after division is the mean that their softmax yields.
  */
-function keepHiddenRows(mask: string, emitter: Emitter): string {
+function keepHiddenRows(mask: string, emitter: Emitter, hiddenRow: number): string {
   const top = emitter.atLeast(emitter.reduce('ReduceMax', mask, -1), DataType.float, -3.4028234663852886e38);
   const shifted = emitter.apply('Sub', [mask, top]);
-  const isHidden = emitter.apply('Less', [top, emitter.scalar(DataType.float, HIDDEN_ROW)]);
+  const isHidden = emitter.apply('Less', [top, emitter.scalar(DataType.float, hiddenRow)]);
   const lift = emitter.choose(isHidden, DataType.float, SATURATING, 0);
   return emitter.apply('Add', [shifted, lift]);
 }

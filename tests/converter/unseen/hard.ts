@@ -43,7 +43,41 @@ function between(
 
 const number = (b: ModelBuilder, value: number): string => b.scalar(FLOAT, value);
 
+/** Whole rows of scores are replaced by a number too small to hide them beside others. */
+function replacedRows(title: string, hide: (b: ModelBuilder, scores: string) => string): UnseenCase {
+  const pairs = Array.from({ length: B * N * N }, (_, at) => {
+    const [batch, i, j] = [Math.floor(at / (N * N)), Math.floor(at / N) % N, at % N];
+    const length = N - 2 * batch;
+    return i < length && j < length ? 1 : 0;
+  });
+  return {
+    title,
+    sites: 1,
+    feeds: (r) => ({
+      ...triple(r),
+      bias: floats(r, [1, H, N, N]),
+      seen: booleans([B, 1, N, N], pairs),
+    }),
+    build(b) {
+      operands(b);
+      b.input('bias', FLOAT, [1, H, 'n', 'n']);
+      b.input('seen', BOOL, ['batch', 1, 'n', 'n']);
+      finish(b, b.op('Softmax', [hide(b, scoresOf(b))]));
+    },
+  };
+}
+
 export const HARD: readonly UnseenCase[] = [
+  replacedRows('rows replaced by -1e4 as a whole, after a bias was added (DeBERTa)', (b, s) =>
+    b.op('Where', ['seen', b.op('Add', [s, 'bias']), number(b, -1e4)]),
+  ),
+  replacedRows('rows replaced twice by -65504', (b, s) => {
+    const once = b.op('Where', ['seen', s, number(b, -65504)]);
+    return b.op('Where', [b.op('Not', ['seen']), number(b, -65504), b.op('Add', [once, number(b, 0)])]);
+  }),
+  replacedRows('rows replaced by -1e9 as a whole, and a bias added afterwards', (b, s) =>
+    b.op('Add', [b.op('Where', ['seen', s, number(b, -1e9)]), b.op('Mul', ['bias', number(b, 1e-9)])]),
+  ),
   between('exp(log(sigmoid))', { sites: 1 }, (b, s) => b.op('Exp', [b.op('Log', [b.op('Sigmoid', [s])])])),
   between('exp(-softplus(-x))', { sites: 1 }, (b, s) =>
     b.op('Exp', [b.op('Neg', [b.op('Softplus', [b.op('Neg', [s])])])]),
