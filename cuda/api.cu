@@ -25,7 +25,7 @@ SaCudaStatus failed(const char* what, cudaError_t error) {
 }
 
 struct DeviceFacts {
-  int multiprocessors, major, minor;
+  int multiprocessors, major, minor, l2_bytes;
 };
 
 SaCudaStatus current_device(DeviceFacts* facts) {
@@ -44,6 +44,7 @@ SaCudaStatus current_device(DeviceFacts* facts) {
     error = cudaDeviceGetAttribute(&f.major, cudaDevAttrComputeCapabilityMajor, device);
     if (error == cudaSuccess)
       error = cudaDeviceGetAttribute(&f.minor, cudaDevAttrComputeCapabilityMinor, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&f.l2_bytes, cudaDevAttrL2CacheSize, device);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
     if (error != cudaSuccess)
       return fail(SA_CUDA_NO_DEVICE, "No CUDA device: %s.", cudaGetErrorString(error));
@@ -108,8 +109,8 @@ struct Plan {
   DeviceFacts device;
   Placement queries, keys, values;
   bool keys_in_present = false, values_in_present = false;
-  int64_t counter = -1, flags = -1, partial = -1;  // partial: of decode, or of long rows
-  int splits = 1;
+  int64_t counter = -1, flags = -1, partial = -1, places = -1;  // partial: of decode, or of long rows
+  DecodePlan decode = {1, false};
   int64_t bytes = 0;
 
   int64_t take(int64_t size) {
@@ -118,6 +119,10 @@ struct Plan {
     return at;
   }
 };
+
+size_t places_bytes(int multiprocessors) {
+  return sizeof(int) * kSegmentPlaces * multiprocessors;
+}
 
 // Under normalize weights are rounded to T before they are divided by their sum. float16 cannot hold those of
 // a bias far below the scores (exp(-40) for a softmax kept faithfully); the mma.sync kernel gives each row a
@@ -162,8 +167,8 @@ SaCudaStatus make_plan(const SaProblem& p, const SaCudaOptions& options, Plan* p
   plan->kernel = kernel;
 
   if (kernel == SA_CUDA_DECODE) {
-    plan->splits = decode_splits(p, plan->device.multiprocessors);
-    plan->partial = plan->take(decode_workspace(p, plan->splits));
+    plan->decode = decode_plan(p, plan->device.multiprocessors);
+    plan->partial = plan->take(decode_workspace(p, plan->decode));
   }
   if (kernel == SA_CUDA_MMA || kernel == SA_CUDA_HOPPER) {
     const int64_t width = round_up(p.head_size, 8), value_width = round_up(p.value_head_size, 8);
@@ -185,13 +190,14 @@ SaCudaStatus make_plan(const SaProblem& p, const SaCudaOptions& options, Plan* p
       if (!plan->values_in_present)
         plan->values.offset = plan->take(p.batch * p.kv_heads * p.key_length * value_width * 2);
     }
+    if (kernel == SA_CUDA_HOPPER ? hopper_adds_in_segments(p) : mma_adds_in_segments(p))
+      plan->partial = plan->take(plan->device.multiprocessors * kSegmentSums * 4);
+    if (kernel == SA_CUDA_MMA && plan->partial >= 0)
+      plan->places = plan->take(places_bytes(plan->device.multiprocessors));
     if (may_need_repair(p)) plan->flags = plan->take(flag_count(p));
     if (kernel == SA_CUDA_HOPPER &&
         (p.is_causal || p.right_window_size >= 0 || p.nonpad_kv_seqlen != nullptr))
       plan->counter = plan->take(sizeof(int));
-    const int64_t partial =
-        kernel == SA_CUDA_HOPPER ? hopper_partial_bytes(p, plan->device.multiprocessors) : 0;
-    if (partial > 0) plan->partial = plan->take(partial);
   }
   return SA_CUDA_OK;
 }
@@ -211,6 +217,8 @@ cudaError_t run_tensor_cores(const SaProblem& p, SaCudaMode mode, const Plan& pl
   in.values = p.v;
   in.value_strides = p.v_strides;
   in.multiprocessors = plan.device.multiprocessors;
+  in.l2_bytes = plan.device.l2_bytes;
+  in.early_launch = plan.device.major >= 9;
   cudaError_t error = cudaSuccess;
   const auto then = [&error](cudaError_t next) {
     if (error == cudaSuccess) error = next;
@@ -239,6 +247,10 @@ cudaError_t run_tensor_cores(const SaProblem& p, SaCudaMode mode, const Plan& pl
     in.next_tile = reinterpret_cast<int*>(workspace + plan.counter);
     then(cudaMemsetAsync(in.next_tile, 0, sizeof(int), stream));
   }
+  if (plan.places >= 0) {
+    in.places = reinterpret_cast<int*>(workspace + plan.places);
+    then(cudaMemsetAsync(in.places, 0, places_bytes(in.multiprocessors), stream));
+  }
   if (error != cudaSuccess) return error;
 
   const Activation activation = activation_for(p, mode);
@@ -249,7 +261,7 @@ cudaError_t run_tensor_cores(const SaProblem& p, SaCudaMode mode, const Plan& pl
                                     : (hopper ? launch_hopper_256 : launch_mma_256);
   error = launch(in, activation, stream);
   if (error == cudaSuccess && in.flags != nullptr)
-    error = launch_repair(p, in.flags, plan.device.major >= 9, stream);
+    error = launch_repair(p, in.flags, in.early_launch, stream);
   return error;
 }
 
@@ -295,7 +307,7 @@ SaCudaStatus sa_cuda_run(const SaProblem* problem, const SaCudaOptions* options,
   auto* scratch = static_cast<unsigned char*>(workspace);
   switch (plan.kernel) {
     case SA_CUDA_DECODE:
-      error = sa::launch_decode(p, reinterpret_cast<float*>(scratch + plan.partial), plan.splits,
+      error = sa::launch_decode(p, reinterpret_cast<float*>(scratch + plan.partial), plan.decode,
                                 plan.device.major >= 9, stream);
       break;
     case SA_CUDA_HOPPER:

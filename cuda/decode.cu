@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "cuda/activation.cuh"
+#include "cuda/early_launch.cuh"
 #include "cuda/kernels.h"
 #include "cuda/meaning.cuh"
 #include "cuda/mma/weights.cuh"
@@ -16,8 +17,17 @@ namespace sa {
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
-constexpr int kBlocksPerMultiprocessor = 4;
 constexpr int kLeastKeys = 64;  // that are worth a block
+
+// Long caches of one row a head are read by more blocks with smaller steps, which prefetch their first steps
+// while the kernel before still runs: it takes no part of a cache's reading away from the others. Short ones
+// are read in two steps or so, all of which are in flight at once.
+constexpr int kPrefetchedSteps = 2;
+constexpr int kStepsOfLong = 4;  // at least
+template <bool kLong>
+constexpr int kBlocksAtOnce = kLong ? 8 : 4;  // of one multiprocessor
+template <int kRows, bool kLong>
+constexpr int kKeysOfStep = kRows > 2 || kLong ? 2 : 4;  // of one group of lanes
 
 template <class T>
 struct Vector {
@@ -49,34 +59,29 @@ __device__ __forceinline__ float decode_weight(float logit) {
   }
 }
 
-// From compute capability 9.0 on a kernel may be launched while the one before runs, and waits for its end.
-__device__ __forceinline__ void allow_next_kernel() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-__device__ __forceinline__ void wait_for_previous_kernel() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
+// Into the L2 cache, where later writes of another kernel reach the data: it may run ahead of the wait.
+__device__ __forceinline__ void prefetch(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 struct DecodeArguments {
   int splits, group, rows, row_groups;  // row_groups: blocks for the rows of one kv head
   int row_stride, head_rows;            // of partial: rows in all, rows of a query head
-  bool general, early_launch;           // general: ALiBi, softcap or attn_mask
+  bool general, is_long, early_launch;  // general: ALiBi, softcap or attn_mask
   float* partial;  // [splits, B * Hq * Nq, Dv + 1], the last column the sum of weights; null with one split
   SaProblem problem;
 };
 
 // Query rows of one kv head are numbered row = i * group + (head within the group).
-template <class T, int kLanes, int kRows>
-__global__ void __launch_bounds__(kThreads) decode_kernel(const __grid_constant__ DecodeArguments args) {
+template <class T, int kLanes, int kRows, bool kLong>
+__global__ void __launch_bounds__(kThreads, kLong ? kBlocksAtOnce<true> : 0)
+    decode_kernel(const __grid_constant__ DecodeArguments args) {
   constexpr int kSize = Vector<T>::kSize, kKeysAtOnce = 32 / kLanes;
   constexpr int kSlots = kWarps * kKeysAtOnce;
-  constexpr int kKeys = kRows <= 2 ? 4 : 2;  // of one group of lanes in one step
+  constexpr int kKeys = kKeysOfStep<kRows, kLong>;
   allow_next_kernel();
   const SaProblem& p = args.problem;
+  if (p.nonpad_kv_seqlen != nullptr) wait_for_previous_kernel();  // may have written it
   const int lane = threadIdx.x % kLanes, column = lane * kSize;
   const int key_slot = threadIdx.x / kLanes;  // which of the block's concurrent keys
   const int b = blockIdx.z, kv_head = blockIdx.y / args.row_groups;
@@ -121,6 +126,18 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const __grid_constant_
         next_value[u] = __ldcs(reinterpret_cast<const uint4*>(values.row(j) + column));
     }
   };
+  if (kLong && p.nonpad_kv_seqlen == nullptr) {
+#pragma unroll 1
+    for (int step = 0; step < min(kPrefetchedSteps, steps); step++) {
+#pragma unroll
+      for (int u = 0; u < kKeys; u++) {
+        const int j = key_of(step, u);
+        if (j < hi && column < head_size) prefetch(keys.row(j) + column);
+        if (j < hi && column < value_size) prefetch(values.row(j) + column);
+      }
+    }
+  }
+  wait_for_previous_kernel();
   load_step(0);
 
   float q[kRows][kSize], out[kRows][kSize] = {}, sum[kRows] = {};
@@ -254,6 +271,7 @@ constexpr int kCombineColumns = 32, kCombineGroups = 8;
 template <class T>
 __global__ void __launch_bounds__(kCombineColumns* kCombineGroups)
     combine_kernel(const __grid_constant__ DecodeArguments args) {
+  allow_next_kernel();
   const SaProblem& p = args.problem;
   const int row = blockIdx.x, rows = args.row_stride, head = row / args.head_rows,
             i = row - head * args.head_rows;
@@ -290,46 +308,52 @@ int rows_of_block(const SaProblem& p) {
   return row_count(p) <= 1 ? 1 : row_count(p) <= 2 ? 2 : 4;
 }
 
-template <class T, int kLanes, int kRows>
+template <class T, int kLanes, int kRows, bool kLong>
 cudaError_t launch(const DecodeArguments& args, cudaStream_t stream) {
   const SaProblem& p = args.problem;
   const dim3 grid(args.splits, static_cast<unsigned>(args.row_groups * p.kv_heads),
                   static_cast<unsigned>(p.batch));
-  decode_kernel<T, kLanes, kRows><<<grid, kThreads, 0, stream>>>(args);
-  const cudaError_t error = cudaGetLastError();
+  const cudaError_t error = launch_early(decode_kernel<T, kLanes, kRows, kLong>, grid, kThreads, 0,
+                                         args.early_launch, stream, args);
   if (error != cudaSuccess || args.partial == nullptr) return error;
 
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(p.batch * p.query_heads * p.query_length),
-                        static_cast<unsigned>((p.value_head_size + kCombineColumns - 1) / kCombineColumns));
-  config.blockDim = dim3(kCombineColumns, kCombineGroups);
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = args.early_launch ? 1 : 0;
-  return cudaLaunchKernelEx(&config, combine_kernel<T>, args);
+  const dim3 sums(static_cast<unsigned>(p.batch * p.query_heads * p.query_length),
+                  static_cast<unsigned>((p.value_head_size + kCombineColumns - 1) / kCombineColumns));
+  return launch_early(combine_kernel<T>, sums, dim3(kCombineColumns, kCombineGroups), 0, args.early_launch,
+                      stream, args);
+}
+
+// A key of `size` elements is shared by as many lanes as have 16 bytes of it.
+int lanes_of_key(const SaProblem& p) {
+  const int64_t size = std::max(p.head_size, p.value_head_size), unit = p.type == SA_FLOAT ? 4 : 8;
+  return size <= 8 * unit ? 8 : size <= 16 * unit ? 16 : 32;
 }
 
 template <class T, int kLanes>
 cudaError_t launch_rows(const DecodeArguments& args, cudaStream_t stream) {
   switch (rows_of_block(args.problem)) {
     case 1:
-      return launch<T, kLanes, 1>(args, stream);
+      if constexpr (sizeof(T) == 2) {
+        if (args.is_long) return launch<T, kLanes, 1, true>(args, stream);
+      }
+      return launch<T, kLanes, 1, false>(args, stream);
     case 2:
-      return launch<T, kLanes, 2>(args, stream);
+      return launch<T, kLanes, 2, false>(args, stream);
     default:
-      return launch<T, kLanes, 4>(args, stream);
+      return launch<T, kLanes, 4, false>(args, stream);
   }
 }
 
 template <class T>
 cudaError_t launch_lanes(const DecodeArguments& args, cudaStream_t stream) {
-  const auto size = std::max(args.problem.head_size, args.problem.value_head_size);
-  if (size <= 8 * Vector<T>::kSize) return launch_rows<T, 8>(args, stream);
-  if (size <= 16 * Vector<T>::kSize) return launch_rows<T, 16>(args, stream);
-  return launch_rows<T, 32>(args, stream);
+  switch (lanes_of_key(args.problem)) {
+    case 8:
+      return launch_rows<T, 8>(args, stream);
+    case 16:
+      return launch_rows<T, 16>(args, stream);
+    default:
+      return launch_rows<T, 32>(args, stream);
+  }
 }
 
 bool rows_aligned(const void* base, const SaStrides& s, int64_t size, int64_t unit) {
@@ -351,24 +375,32 @@ bool decode_can_run(const SaProblem& p) {
          p.batch * p.query_heads * p.query_length < (int64_t{1} << 31);
 }
 
-int decode_splits(const SaProblem& p, int multiprocessors) {
+DecodePlan decode_plan(const SaProblem& p, int multiprocessors) {
   const int rows = rows_of_block(p);
-  const int64_t blocks = p.batch * p.kv_heads * ((row_count(p) + rows - 1) / rows);
-  const int64_t wanted = multiprocessors * kBlocksPerMultiprocessor / blocks,
+  const int64_t blocks = p.batch * p.kv_heads * ((row_count(p) + rows - 1) / rows),
                 most = (p.key_length + kLeastKeys - 1) / kLeastKeys;
-  return static_cast<int>(std::clamp<int64_t>(std::min(wanted, most), 1, 512));
+  const auto splits = [&](bool is_long) {
+    const int64_t wanted = multiprocessors * (is_long ? kBlocksAtOnce<true> : kBlocksAtOnce<false>) / blocks;
+    return static_cast<int>(std::clamp<int64_t>(std::min(wanted, most), 1, 512));
+  };
+  const int64_t step = int64_t{kThreads / lanes_of_key(p)} * kKeysOfStep<1, true>;
+  const bool is_long = rows == 1 && p.type != SA_FLOAT && p.key_length >= kStepsOfLong * step * splits(true);
+  return {splits(is_long), is_long};
 }
 
-int64_t decode_workspace(const SaProblem& p, int splits) {
-  return splits == 1 ? 0 : splits * p.batch * p.query_heads * p.query_length * (p.value_head_size + 1) * 4;
+int64_t decode_workspace(const SaProblem& p, const DecodePlan& plan) {
+  return plan.splits == 1
+             ? 0
+             : plan.splits * p.batch * p.query_heads * p.query_length * (p.value_head_size + 1) * 4;
 }
 
-cudaError_t launch_decode(const SaProblem& p, float* partial, int splits, bool early_launch,
+cudaError_t launch_decode(const SaProblem& p, float* partial, const DecodePlan& plan, bool early_launch,
                           cudaStream_t stream) {
   DecodeArguments args;
   args.problem = p;
-  args.partial = splits == 1 ? nullptr : partial;
-  args.splits = splits;
+  args.partial = plan.splits == 1 ? nullptr : partial;
+  args.splits = plan.splits;
+  args.is_long = plan.is_long;
   args.group = static_cast<int>(p.query_heads / p.kv_heads);
   args.rows = row_count(p);
   args.row_groups = (args.rows + rows_of_block(p) - 1) / rows_of_block(p);

@@ -19,8 +19,7 @@ constexpr int kFlagRows = 16;
 inline int64_t flag_count(const SaProblem& p) {
   return p.batch * p.query_heads * ((p.query_length + kFlagRows - 1) / kFlagRows);
 }
-// early_launch: the device has compute capability 9.0 or higher; the kernel's start overlaps the end of the
-// one before.
+// early_launch here and below: the device has compute capability 9.0 or higher (early_launch.cuh).
 cudaError_t launch_repair(const SaProblem& problem, const unsigned char* flags, bool early_launch,
                           cudaStream_t stream);
 
@@ -33,16 +32,34 @@ cudaError_t launch_gather_queries(const SaProblem& problem, void* to, int64_t wi
 
 // --- decode.cu: few query rows, split over the keys ---
 bool decode_can_run(const SaProblem& problem);
-int decode_splits(const SaProblem& problem, int multiprocessors);
-int64_t decode_workspace(const SaProblem& problem, int splits);  // bytes
-// early_launch: the device has compute capability 9.0 or higher.
-cudaError_t launch_decode(const SaProblem& problem, float* partial, int splits, bool early_launch,
+struct DecodePlan {
+  int splits;    // of the keys
+  bool is_long;  // see decode.cu
+};
+DecodePlan decode_plan(const SaProblem& problem, int multiprocessors);
+int64_t decode_workspace(const SaProblem& problem, const DecodePlan& plan);  // bytes
+cudaError_t launch_decode(const SaProblem& problem, float* partial, const DecodePlan& plan, bool early_launch,
                           cudaStream_t stream);
 
 // --- hopper/ and mma/: tensor cores, half types ---
 // How the activation is computed (activation.cuh), and whether ALiBi, softcap, attn_mask or normalize are in
 // use.
 enum class Activation { kAny, kSmall, kFast, kGeneral };
+
+// Tensor cores cut off what an addition to their float32 sums shifts out, and this error grows with the
+// number of keys. Long rows are therefore added up in segments of kSegmentKeys keys, whose sums lie in
+// scratch memory: room for the output of all blocks that a multiprocessor runs at once. The Hopper kernel
+// does so for both types, where it costs nothing; mma.sync, which needs another formula of the weights then,
+// only where the error shows: eight times as soon in float16.
+constexpr int kSegmentKeys = 16384;
+constexpr int64_t kSegmentSums = 192 * 256;  // of one multiprocessor
+constexpr int kSegmentPlaces = 4;            // blocks of one multiprocessor, at most
+inline bool hopper_adds_in_segments(const SaProblem& p) {
+  return p.key_length > 2 * int64_t{kSegmentKeys};
+}
+inline bool mma_adds_in_segments(const SaProblem& p) {
+  return p.key_length > (p.type == SA_FLOAT16 ? 2 : 16) * int64_t{kSegmentKeys};
+}
 
 // Inputs of a tensor-core kernel. Keys and values are whole, past and new rows in one tensor; all rows are
 // aligned to 16 bytes.
@@ -52,18 +69,11 @@ struct TensorInputs {
   SaStrides query_strides, key_strides, value_strides;
   unsigned char* flags;  // of non-finite output, or null
   int* next_tile;        // hopper: 0 at the start, or null for tiles of equal length
-  float* partial;        // hopper: hopper_partial_bytes of scratch, or null where that is 0
-  int multiprocessors;
+  float* partial;        // [multiprocessors, kSegmentSums] of any contents, or null: one segment
+  int* places;           // mma: [multiprocessors, kSegmentPlaces], 0 at the start; null with `partial`
+  int multiprocessors, l2_bytes;
+  bool early_launch;
 };
-
-// The tensor cores cut off what an addition to their float32 sums shifts out, and this error grows with the
-// number of keys. The Hopper kernel therefore adds up long rows in segments of kSegmentKeys keys, whose sums
-// lie in scratch memory: one tile of up to 192 rows a block.
-constexpr int kSegmentKeys = 16384;
-inline int64_t hopper_partial_bytes(const SaProblem& p, int multiprocessors) {
-  if (p.key_length <= 2 * kSegmentKeys) return 0;
-  return int64_t{multiprocessors} * 192 * 256 * static_cast<int64_t>(sizeof(float));
-}
 
 // Head sizes up to 64, 128 and 256.
 cudaError_t launch_hopper_64(const TensorInputs& inputs, Activation activation, cudaStream_t stream);

@@ -6,6 +6,7 @@
 // Inf (see repair_tiles).
 #include <algorithm>
 
+#include "cuda/early_launch.cuh"
 #include "cuda/kernels.h"
 #include "cuda/meaning.cuh"
 
@@ -148,20 +149,25 @@ __global__ void __launch_bounds__(kKeys) plain_kernel(const __grid_constant__ Sa
   }
 }
 
+struct RepairArguments {
+  SaProblem problem;
+  const unsigned char* flags;
+  int64_t tiles;
+};
+
 // Works out again the 16-row tiles whose flag is set.
 template <class T>
-__global__ void __launch_bounds__(kKeys)
-    repair_kernel(const __grid_constant__ SaProblem p, const unsigned char* flags, int64_t tiles) {
+__global__ void __launch_bounds__(kKeys) repair_kernel(const __grid_constant__ RepairArguments args) {
+  const SaProblem& p = args.problem;
+  const int64_t tiles = args.tiles;
   __shared__ Shared shared;
   __shared__ bool flagged[kKeys];
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
   const int tiles_of_head = static_cast<int>((p.query_length + kFlagRows - 1) / kFlagRows);
+  wait_for_previous_kernel();
   // Flags are seldom set: each thread looks at one, all at once.
   for (int64_t first = blockIdx.x; first < tiles; first += static_cast<int64_t>(gridDim.x) * kKeys) {
     const int64_t own = first + static_cast<int64_t>(threadIdx.x) * gridDim.x;
-    const bool set = own < tiles && flags[own];
+    const bool set = own < tiles && args.flags[own];
     flagged[threadIdx.x] = set;
     if (!__syncthreads_or(set)) continue;
     for (int i = 0; i < kKeys; i++) {
@@ -205,17 +211,8 @@ cudaError_t launch_repair(const SaProblem& p, const unsigned char* flags, bool e
   const int64_t tiles = flag_count(p);
   if (tiles == 0) return cudaSuccess;
   const auto grid = static_cast<unsigned>(std::min<int64_t>(tiles, 264));
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(grid);
-  config.blockDim = dim3(kKeys);
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = early_launch ? 1 : 0;
-  return cudaLaunchKernelEx(
-      &config, p.type == SA_FLOAT16 ? repair_kernel<__half> : repair_kernel<__nv_bfloat16>, p, flags, tiles);
+  return launch_early(p.type == SA_FLOAT16 ? repair_kernel<__half> : repair_kernel<__nv_bfloat16>, grid,
+                      kKeys, 0, early_launch, stream, RepairArguments{p, flags, tiles});
 }
 
 }  // namespace sa

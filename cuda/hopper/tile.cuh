@@ -110,7 +110,7 @@ struct HopperArguments {
   CUtensorMap q, k, v, y;
   SaProblem problem;
   unsigned char* flags;   // of non-finite output, or null (kernels.h)
-  float* partial;         // output summed up over segments, hopper_partial_bytes, or null: one segment
+  float* partial;         // output summed up over segments, kSegmentSums a block, or null: one segment
   int* next_tile;         // counter for dynamic order, 0 at the start, or null: every gridDim.x-th tile
   int tiles, row_blocks;  // row_blocks: tiles of one head
   int heads, group;       // query heads of a batch; query heads of a kv head

@@ -4,20 +4,32 @@
 // A sigmoid needs no row maximum, so sixteen columns of scores become weights while products of other columns
 // are under way: of the next keys with the queries, or of the last weights with their values. Scores and
 // output lie in the same fragments as in the Hopper kernel, so that masks and the store are shared with it.
+//
+// Steps of keys that all rows of a warp see take an unrolled path without masks; those at the edge of a mask
+// a rolled one, chunk by chunk, that leaves out what no row sees.
 #pragma once
 
+#include "cuda/early_launch.cuh"
 #include "cuda/epilogue.cuh"
+#include "cuda/mma/place.cuh"
 #include "cuda/mma/products.cuh"
+#include "cuda/mma/segments.cuh"
 
 namespace sa {
+
+// A branch that is never taken: ptxas then mixes the instructions of one chunk with those of its neighbours
+// only, and needs fewer registers.
+__device__ __forceinline__ void keep_apart(int first_key) {
+  asm volatile("{.reg .pred never; setp.eq.s32 never, %0, 0x7fffff00; @never trap;}" ::"r"(first_key));
+}
 
 // Weights of 16 columns of scores: all of them, or the slice-th of kSlices shares.
 template <int kSlices, class Weights, int kTiles, int kCount>
 __device__ __forceinline__ void weigh(uint32_t (&weights)[kTiles][4], const float (&score)[kTiles][kCount],
-                                      int at, const Weights* policy, float& top, int slice) {
-  constexpr int kShare = 4 * kTiles / kSlices;
+                                      int at, const Weights* policy, int& top, int slice) {
+  constexpr int kShare = (4 * kTiles + kSlices - 1) / kSlices;
 #pragma unroll
-  for (int pair = slice * kShare; pair < (slice + 1) * kShare; pair++) {
+  for (int pair = slice * kShare; pair < (slice + 1) * kShare && pair < 4 * kTiles; pair++) {
     const int t = pair / 4, i = pair % 4;
     weights[t][i] = policy[t].pair(&score[t][at + 2 * i], i % 2, top);
   }
@@ -25,19 +37,24 @@ __device__ __forceinline__ void weigh(uint32_t (&weights)[kTiles][4], const floa
 
 template <class Shape>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    mma_kernel(const __grid_constant__ TensorInputs args) {
+    mma_kernel(const __grid_constant__ MmaArguments args) {
   using T = typename Shape::Element;
   using Weights = typename Shape::Weights;
   constexpr int kKeys = Shape::kKeys, kTiles = Shape::kTiles, kChunks = Shape::kChunks,
                 kDepths = Shape::kDepths;
   extern __shared__ __align__(1024) unsigned char shared[];
+  allow_next_kernel();
+  wait_for_previous_kernel();
   const SaProblem& p = args.problem;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int h = blockIdx.y, b = blockIdx.z, kv_head = h / static_cast<int>(p.query_heads / p.kv_heads);
-  // The last rows first: under a causal mask they have most work.
-  const int first_row = static_cast<int>(gridDim.x - 1 - blockIdx.x) * Shape::kRows;
+  const BlockPlace place = block_place<Shape>(args);
+  const int h = place.head, b = place.batch, first_row = place.first_row, valid = place.valid,
+            offset = place.offset;
+  const int kv_head = h / static_cast<int>(p.query_heads / p.kv_heads);
   const int length = static_cast<int>(p.query_length), keys = static_cast<int>(p.key_length);
-  const int valid = valid_keys(p, b), offset = position_offset(p, b);
+  __shared__ BlockPlace shared_place;
+  if (threadIdx.x == 0) shared_place = place;
+  __syncthreads();
   const HeadTerms head = head_terms(p, b, h, valid);
 
   const auto base = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
@@ -62,13 +79,6 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     copy_step(first_step);
   }
 
-  // Worked out where it is needed, which is seldom: opaque, so that the compiler keeps nothing in registers.
-  const auto fragment_rows = [&](int t) {
-    int thread = threadIdx.x;
-    asm volatile("" : "+r"(thread));
-    const int row = first_row + (thread / 32 * kTiles + t) * 16 + thread % 32 / 4;
-    return FragmentRows{b, h, valid, offset, {row, row + 8}, thread % 4 * 2};
-  };
   // A slope of 0 would turn an excluding score into NaN.
   const float slope = Shape::kGeneral ? 1.0f : head.scale == 0.0f ? 1e-30f : head.scale * kLog2E;
   Weights policy[kTiles];
@@ -76,7 +86,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   for (int t = 0; t < kTiles; t++) {
     float intercept[2] = {};
     if constexpr (!Shape::kGeneral) {
-      const FragmentRows rows = fragment_rows(t);
+      const FragmentRows rows = fragment_rows<Shape>(shared_place, t);
 #pragma unroll
       for (int r = 0; r < 2; r++)
         intercept[r] = (head.bias + row_bias(p, key_range(p, valid, rows.row[r] + offset))) * kLog2E;
@@ -87,9 +97,10 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     }
   }
 
-  const int warp_row = first_row + warp * kTiles * 16 + offset;
-  const int seen_from = key_range(p, valid, warp_row + 16 * kTiles - 1).lo,
-            seen_to = key_range(p, valid, warp_row).hi;
+  // Keys that all rows of the warp see.
+  const int warp_position = first_row + warp * (16 * kTiles) + offset;
+  const int seen_from = key_range(p, valid, warp_position + 16 * kTiles - 1).lo,
+            seen_to = key_range(p, valid, warp_position).hi;
   const MmaWarp<Shape> mma(q_tile, warp, lane);
 
   float out[kTiles][Shape::kHeadSize / 2] = {}, sum[kTiles][2] = {};
@@ -101,16 +112,35 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
       }
     }
   };
-  const auto hide = [&](auto& score, int first_key, int count) {
-    if (!Shape::kGeneral && first_key >= seen_from && first_key + count <= seen_to) return;
+  // first_key is that of the scores' first column.
+  const auto hide = [&](auto& score, int first_key) {
+#pragma unroll
+    for (int t = 0; t < kTiles; t++)
+      hide_keys_out_of_range(score[t], p, fragment_rows<Shape>(shared_place, t), first_key, slope);
+  };
+  const auto make_logits = [&](auto& score, int first_key) {
+    if constexpr (Shape::kGeneral) {
+#pragma unroll
+      for (int t = 0; t < kTiles; t++) {
+        general_logits<T>(score[t], p, fragment_rows<Shape>(shared_place, t), first_key, head);
+        if (Weights::kHalf && p.normalize) policy[t].fit(score[t], out[t], sum[t]);
+      }
+    }
+  };
+
+  __shared__ int segment_place;
+  constexpr int kSegmentSteps = kSegmentKeys / kKeys, kPlaceSums = Shape::kRows * Shape::kHeadSize;
+  static_assert(Shape::kBlocks <= kSegmentPlaces && Shape::kBlocks * kPlaceSums <= kSegmentSums);
+  const auto in_segments = [&] {
+    return Weights::kSegments && args.partial != nullptr && end_step - first_step > kSegmentSteps;
+  };
+  if (in_segments()) take_place(args.places, args.multiprocessors * Shape::kBlocks, segment_place);
+  const auto for_segments = [&](const auto& visit) {
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
-      if constexpr (Shape::kGeneral) {
-        general_logits<T>(score[t], p, fragment_rows(t), first_key, head);
-        if (Weights::kHalf && p.normalize) policy[t].fit(score[t], out[t], sum[t]);
-      } else {
-        hide_keys_out_of_range(score[t], p, fragment_rows(t), first_key, slope);
-      }
+      float* place = args.partial + segment_place * kPlaceSums + t * (kPlaceSums / kTiles);
+      visit(out[t], place, [&](int i) { return policy[t].since_segment(i / 2 % 2); });
+      policy[t].start_segment();
     }
   };
 
@@ -127,84 +157,117 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     const uint32_t buffer = (step - first_step) % 2 * Shape::kStageBytes;
     const uint32_t k = k_tile + buffer + mma.column_lane, v = v_tile + buffer + mma.row_lane;
     const int first_key = step * kKeys;
-    float top = 0.0f;  // exponential of the step, where the weights are a guess
+    const bool seen = first_key >= seen_from && first_key + kKeys <= seen_to;
+    bool wrong = false;
+    if (seen || Shape::kGeneral) {
+      int top = INT_MIN;  // of the scores, where the weights are a guess
 
-    uint32_t weights[kTiles][4];
-    if constexpr (Shape::kKeepQueries) {
-      float score[2][kTiles][8] = {};
+      uint32_t weights[kTiles][4];
+      if constexpr (Shape::kKeepQueries) {
+        float score[2][kTiles][8] = {};
 #pragma unroll
-      for (int depth = 0; depth < kDepths; depth++) mma.add_scores(score[0], 0, q[depth], k, 0, depth);
+        for (int depth = 0; depth < kDepths; depth++) mma.add_scores(score[0], 0, q[depth], k, 0, depth);
 #pragma unroll
-      for (int chunk = 0; chunk < kChunks; chunk++) {
-        auto &now = score[chunk % 2], &next = score[1 - chunk % 2];
-        hide(now, first_key + 16 * chunk, 16);
+        for (int chunk = 0; chunk < kChunks; chunk++) {
+          auto &now = score[chunk % 2], &next = score[1 - chunk % 2];
+          keep_apart(first_key + 16 * chunk);
 #pragma unroll
-        for (int i = 0; i < 8 * kTiles; i++) next[i / 8][i % 8] = 0.0f;
+          for (int i = 0; i < 8 * kTiles; i++) next[i / 8][i % 8] = 0.0f;
+#pragma unroll
+          for (int depth = 0; depth < kDepths; depth++) {
+            weigh<kDepths>(weights, now, 0, policy, top, depth);
+            if (chunk + 1 < kChunks) mma.add_scores(next, 0, q[depth], k, chunk + 1, depth);
+          }
+          add_sums(weights);
+#pragma unroll
+          for (int depth = 0; depth < kDepths; depth++) mma.add_output(out, weights, v, chunk, depth);
+        }
+      } else {
+        float score[kTiles][kKeys / 2] = {};
 #pragma unroll
         for (int depth = 0; depth < kDepths; depth++) {
-          weigh<kDepths>(weights, now, 0, policy, top, depth);
-          if (chunk + 1 < kChunks) mma.add_scores(next, 0, q[depth], k, chunk + 1, depth);
+          mma.load_queries(q[0], depth);
+#pragma unroll
+          for (int chunk = 0; chunk < kChunks; chunk++)
+            mma.add_scores(score, 8 * chunk, q[0], k, chunk, depth);
         }
-        add_sums(weights);
+        make_logits(score, first_key);
 #pragma unroll
-        for (int depth = 0; depth < kDepths; depth++) mma.add_output(out, weights, v, chunk, depth);
+        for (int chunk = 0; chunk < kChunks; chunk++) {
+          weigh<1>(weights, score, 8 * chunk, policy, top, 0);
+          add_sums(weights);
+#pragma unroll
+          for (int depth = 0; depth < kDepths; depth++) mma.add_output(out, weights, v, chunk, depth);
+        }
       }
-    } else {
-      float score[kTiles][kKeys / 2] = {};
+      if constexpr (Weights::kGuess) {
 #pragma unroll
-      for (int depth = 0; depth < kDepths; depth++) {
-        mma.load_queries(q[0], depth);
-#pragma unroll
-        for (int chunk = 0; chunk < kChunks; chunk++) mma.add_scores(score, 8 * chunk, q[0], k, chunk, depth);
-      }
-      hide(score, first_key, kKeys);
-#pragma unroll
-      for (int chunk = 0; chunk < kChunks; chunk++) {
-        weigh<1>(weights, score, 8 * chunk, policy, top, 0);
-        add_sums(weights);
-#pragma unroll
-        for (int depth = 0; depth < kDepths; depth++) mma.add_output(out, weights, v, chunk, depth);
+        for (int t = 0; t < kTiles; t++) wrong |= policy[t].wrong(top);
+        wrong = __any_sync(~0u, wrong);
       }
     }
-    if constexpr (Weights::kGuess) {
-      if (__builtin_expect(__any_sync(~0u, Weights::wrong(top)), 0)) {
+    if constexpr (!Shape::kGeneral) {
+      // A step with keys that some row does not see, without those that none does, or what a wrong guess
+      // lacked.
+      if (!seen || __builtin_expect(wrong, 0)) {
+        int from = 0, to = kChunks;
+        if (!seen) {
+          const volatile BlockPlace& at = shared_place;
+          const int position = at.first_row + at.offset + warp * (16 * kTiles), all = at.valid;
+          from = max(key_range(p, all, position).lo - first_key, 0) / 16;
+          to = min((key_range(p, all, position + 16 * kTiles - 1).hi - first_key + 15) / 16, kChunks);
+        }
 #pragma unroll 1
-        for (int chunk = 0; chunk < kChunks; chunk++) {
+        for (int chunk = from; chunk < to; chunk++) {
           float score[kTiles][8] = {};
 #pragma unroll
           for (int depth = 0; depth < kDepths; depth++) {
             if constexpr (!Shape::kKeepQueries) mma.load_queries(q[0], depth);
             mma.add_scores(score, 0, q[Shape::kKeepQueries ? depth : 0], k, chunk, depth);
           }
-          hide(score, first_key + 16 * chunk, 16);
+          if (!seen) hide(score, first_key + 16 * chunk);
+          uint32_t weights[kTiles][4];
 #pragma unroll
           for (int i = 0; i < 4 * kTiles; i++)
-            weights[i / 4][i % 4] = policy[i / 4].lack(&score[i / 4][i % 4 * 2], i % 2);
+            weights[i / 4][i % 4] = policy[i / 4].exact(&score[i / 4][i % 4 * 2], i % 2, wrong);
 #pragma unroll
           for (int depth = 0; depth < kDepths; depth++) mma.add_output(out, weights, v, chunk, depth);
         }
       }
     }
+    if (in_segments() && (step + 1 - first_step) % kSegmentSteps == 0 && step + 1 < end_step) {
+      const bool first = step + 1 - first_step == kSegmentSteps;
+      for_segments([&](auto& sums, float* place, const auto& factor) {
+        keep_segment<Shape::kThreads>(sums, place, first, factor);
+      });
+    }
+  }
+
+  if (in_segments()) {
+    for_segments([&](auto& sums, const float* place, const auto& factor) {
+      add_kept_segments<Shape::kThreads>(sums, place, factor);
+    });
+    free_place(args.places, segment_place);
   }
 
   const bool wide = p.value_head_size % 8 == 0 && p.y_strides.row % 8 == 0 && p.y_strides.head % 8 == 0 &&
                     p.y_strides.batch % 8 == 0 && reinterpret_cast<uintptr_t>(p.y) % 16 == 0;
 #pragma unroll
   for (int t = 0; t < kTiles; t++) {
-    const float unscale = head.gain * (1.0f / Weights::kScale);
+    const FragmentRows rows = fragment_rows<Shape>(shared_place, t);
+    const float gain = p.head_gain ? p.head_gain[rows.head] : 1.0f, unscale = gain * (1.0f / Weights::kScale);
     float factor[2] = {unscale, unscale};
     if (Shape::kGeneral && p.normalize) {
 #pragma unroll
       for (int r = 0; r < 2; r++) {
         sum[t][r] += __shfl_xor_sync(~0u, sum[t][r], 1);
         sum[t][r] += __shfl_xor_sync(~0u, sum[t][r], 2);
-        factor[r] = sum[t][r] == 0.0f ? 0.0f : head.gain / sum[t][r];
+        factor[r] = sum[t][r] == 0.0f ? 0.0f : gain / sum[t][r];
       }
     }
-    const FragmentRows rows = fragment_rows(t);
-    flag_output<Shape::kHeadSize>(out[t], p, b, h, rows.row[0] - lane / 4, args.flags);
+    flag_output<Shape::kHeadSize>(out[t], p, rows.batch, rows.head, rows.row[0] - lane / 4, args.flags);
     if (wide)
-      store_output<T, Shape::kHeadSize>(out[t], factor, p, b, h, rows.row[0]);
+      store_output<T, Shape::kHeadSize>(out[t], factor, p, rows.batch, rows.head, rows.row[0]);
     else
       store_narrow<T, Shape::kHeadSize>(out[t], factor, p, rows);
   }

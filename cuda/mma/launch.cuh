@@ -1,6 +1,7 @@
 // Host side of the mma.sync kernel: which shape a call takes, and the launch.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "cuda/mma/kernel.cuh"
@@ -22,7 +23,7 @@ struct MmaShapes<64> {
 template <>
 struct MmaShapes<128> {
   template <class T, template <class> class Weights>
-  using Plain = MmaShape<T, 128, 2, 48, 2, false, Weights>;
+  using Plain = MmaShape<T, 128, 2, 64, 2, false, Weights>;
   template <class T>
   using General = MmaShape<T, 128, 2, 32, 2, false, GeneralWeights>;
 };
@@ -34,25 +35,43 @@ struct MmaShapes<256> {
   using General = MmaShape<T, 256, 1, 32, 2, false, GeneralWeights>;
 };
 
+// How many heads, batches taken together, run side by side before the next ones start (block_place). Enough
+// for rows of different length to even out, few enough for their keys and values to stay in the L2 cache, or
+// for several blocks to share what they read of a head.
+inline int head_group(const TensorInputs& in, int blocks_at_once) {
+  const SaProblem& p = in.problem;
+  if (!p.is_causal && p.right_window_size < 0) return 1;
+  constexpr int kSharing = 8;
+  const int64_t heads = p.batch * p.query_heads,
+                bytes = std::max<int64_t>(
+                    p.key_length * (p.head_size + p.value_head_size) * 2 * p.kv_heads / p.query_heads, 1);
+  const int64_t most = std::max<int64_t>({in.l2_bytes / 3 * 2 / bytes, blocks_at_once / kSharing, 1});
+  const int64_t groups = (heads + most - 1) / most;
+  return static_cast<int>((heads + groups - 1) / groups);
+}
+
 template <class Shape>
-cudaError_t launch_mma_shape(const TensorInputs& args, cudaStream_t stream) {
-  const SaProblem& p = args.problem;
+cudaError_t launch_mma_shape(const TensorInputs& in, cudaStream_t stream) {
+  const SaProblem& p = in.problem;
   const cudaError_t status = cudaFuncSetAttribute(
       mma_kernel<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes);
   if (status != cudaSuccess) return status;
-  const dim3 grid(static_cast<unsigned>((p.query_length + Shape::kRows - 1) / Shape::kRows),
-                  static_cast<unsigned>(p.query_heads), static_cast<unsigned>(p.batch));
-  mma_kernel<Shape><<<grid, Shape::kThreads, Shape::kSharedBytes, stream>>>(args);
-  return cudaGetLastError();
+  const auto grid =
+      static_cast<unsigned>((p.query_length + Shape::kRows - 1) / Shape::kRows * p.query_heads * p.batch);
+  return launch_early(mma_kernel<Shape>, grid, Shape::kThreads, Shape::kSharedBytes, in.early_launch, stream,
+                      MmaArguments{in, head_group(in, in.multiprocessors * Shape::kBlocks)});
 }
 
-// Whether the guess of SmallWeights will seldom be wrong. A step of 4,096 scores pays twice for one wrong
-// guess, so the bias has to be lower than for the Hopper kernel, which checks fewer at a time.
-inline bool mostly_small(const SaProblem& p, Activation activation) {
-  constexpr double kLowBias = -7.5;
+// Whether the guess of SmallWeights pays: a step of 4,096 scores costs twice as much where one weight is too
+// large. float16 holds it to smaller weights, and at head sizes over 64 gains nothing by it.
+template <int kHeadSize, class T>
+bool mostly_small(const SaProblem& p) {
+  constexpr bool kHalf = std::is_same_v<T, __half>;
+  if (kHalf && kHeadSize > 64) return false;
+  constexpr double kLowBias = kHalf ? -9.0 : -7.5;
   double bias = p.bias;
   if (p.bias_mode != SA_BIAS_NONE) bias -= std::log(static_cast<double>(p.key_length));
-  return activation == Activation::kSmall && (bias < kLowBias || p.head_bias != nullptr);
+  return bias < kLowBias || p.head_bias != nullptr;
 }
 
 template <int kHeadSize, class T>
@@ -62,8 +81,8 @@ cudaError_t launch_mma(const TensorInputs& in, Activation activation, cudaStream
     return launch_mma_shape<typename Shapes::template General<T>>(in, stream);
   if (activation == Activation::kFast)
     return launch_mma_shape<typename Shapes::template Plain<T, TanhWeights>>(in, stream);
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    if (mostly_small(in.problem, activation))
+  if constexpr (kHeadSize <= 64 || std::is_same_v<T, __nv_bfloat16>) {
+    if (activation == Activation::kSmall && in.partial == nullptr && mostly_small<kHeadSize, T>(in.problem))
       return launch_mma_shape<typename Shapes::template Plain<T, SmallWeights>>(in, stream);
   }
   return launch_mma_shape<typename Shapes::template Plain<T, ReciprocalWeights>>(in, stream);

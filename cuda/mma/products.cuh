@@ -24,7 +24,7 @@ struct MmaShape {
   static constexpr int kRowBytes = kHeadSize * 2, kStageBytes = kKeys * kRowBytes;
   // Queries that stay in registers pass through the second stage of keys.
   static constexpr int kSharedBytes = (kKeepQueries ? 0 : kRows * kRowBytes) + 4 * kStageBytes;
-  static_assert(!kKeepQueries || kRows * kRowBytes <= kStageBytes);
+  static_assert(!kKeepQueries || (!kGeneral && kRows * kRowBytes <= kStageBytes));
 };
 
 // One warp's share of the products. Addresses are those that this lane gives to ldmatrix.

@@ -6,8 +6,9 @@
 //   TanhWeights        the hardware tanh, for SA_CUDA_FAST
 //   GeneralWeights     of logits that are complete already; a row may choose its own factor
 //
-// Weights come times kScale, which the kernel divides out of the output once: in float16 that keeps weights
-// near 1/N clear of the subnormals.
+// pair() makes weights on the main path, exact() in the rolled loop at the edge of a mask. kSegments: rows of
+// any length (segments.cuh); long ones do not go to the others. Weights come times kScale, which the kernel
+// divides out of the output once: in float16 that keeps weights near 1/N clear of the subnormals.
 #pragma once
 
 #include "cuda/activation.cuh"
@@ -20,16 +21,15 @@ __device__ __forceinline__ float fast_reciprocal(float x) {
   return y;
 }
 
-// A NaN stays.
-__device__ __forceinline__ float max_or_nan(float x, float y) {
-  float m;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(m) : "f"(x), "f"(y));
-  return m;
-}
+// Where kScale is the factor of all rows, throughout.
+struct FixedFactor {
+  static __device__ __forceinline__ float since_segment(int) { return 1.0f; }
+  static __device__ __forceinline__ void start_segment() {}
+};
 
 template <class T>
-struct ReciprocalWeights {
-  static constexpr bool kGuess = false;
+struct ReciprocalWeights : FixedFactor {
+  static constexpr bool kSegments = true, kGuess = false;
   static constexpr float kLog2Scale = std::is_same_v<T, __half> ? 15.0f : 0.0f;
   static constexpr float kScale = std::is_same_v<T, __half> ? 32768.0f : 1.0f;
 
@@ -41,77 +41,97 @@ struct ReciprocalWeights {
       : slope(-slope), intercept{-kLog2Scale - intercept0, -kLog2Scale - intercept1} {}
 
   // Of two neighbouring columns of one of the fragment's two rows, packed.
-  __device__ __forceinline__ uint32_t pair(const float* score, int row, float&) const {
+  __device__ __forceinline__ uint32_t pair(const float* score, int row, int&) const {
     float w[2];
 #pragma unroll
     for (int i = 0; i < 2; i++)
       w[i] = fast_reciprocal(fast_exp2(fmaf(score[i], slope, intercept[row])) + 1.0f / kScale);
     return pack<T>(w[0], w[1]);
   }
+  __device__ __forceinline__ uint32_t exact(const float* score, int row, bool) const {
+    int top;
+    return pair(score, row, top);
+  }
 };
 
-// Guesses that the weights are small, where e - e^2 will do, and keeps the largest exponential of a step.
-// Where the guess was wrong, the kernel adds what it lacked; for that the guess is within bounds for any
-// score. For bfloat16: float16 needs one more term, which takes longer than the reciprocal.
+// Guesses that the weights are small, where e - e^2 will do, and keeps the largest score of a step. Where
+// that is too large, the kernel adds what the guess lacked; for that the guess is within bounds for any
+// score.
 template <class T>
-struct SmallWeights {
-  static_assert(std::is_same_v<T, __nv_bfloat16>);
-  static constexpr bool kGuess = true;
-  // k sigmoid = E - E^2 with E = k e to within 1.2e-3 at the limit, falling to 0 below it.
-  static constexpr float kLimit = 1.0f / 12;
-  static constexpr float kScale = 0.935422547f, kLog2Scale = -0.096309892f;
+struct SmallWeights : FixedFactor {
+  static constexpr bool kSegments = false, kGuess = true, kHalf = std::is_same_v<T, __half>;
+  // k sigmoid = E - E^2 with E = k e, falling to 0 below the limit; there it is within 1.2e-3 (bfloat16, e up
+  // to 1/12) or 1.7e-4 (float16, e up to 1/32).
+  static constexpr float kLog2Limit = kHalf ? -5.0f : -3.5849625f;
+  static constexpr float kFactor = kHalf ? 0.97411255f : 0.935422547f,
+                         kLog2Factor = kHalf ? -0.037839690f : -0.096309892f;
+  static constexpr float kShift = kHalf ? 32768.0f : 1.0f, kScale = kFactor * kShift;
   float slope, intercept[2];
 
   SmallWeights() = default;
   __device__ __forceinline__ SmallWeights(float slope, float intercept0, float intercept1)
-      : slope(slope), intercept{intercept0 + kLog2Scale, intercept1 + kLog2Scale} {}
+      : slope(slope), intercept{intercept0 + kLog2Factor, intercept1 + kLog2Factor} {}
 
   static __device__ __forceinline__ float guess(float e) {
     float w;
     asm("fma.rn.ftz.sat.f32 %0, %1, %2, %2;" : "=f"(w) : "f"(-e), "f"(e));
-    return w;
+    return w * kShift;
   }
 
-  __device__ __forceinline__ uint32_t pair(const float* score, int row, float& top) const {
+  __device__ __forceinline__ uint32_t pair(const float* score, int row, int& top) const {
     float e[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) e[i] = fast_exp2(fmaf(score[i], slope, intercept[row]));
-    top = max_or_nan(top, max_or_nan(e[0], e[1]));
+    top = __vimax3_s32(top, __float_as_int(score[0]), __float_as_int(score[1]));
     return pack<T>(guess(e[0]), guess(e[1]));
   }
-  static __device__ __forceinline__ bool wrong(float top) {
-    return !(top < kLimit * kScale);
+  // Of scores of which `top` is the largest, as integers compare their bits: that is right if one is
+  // positive.
+  __device__ __forceinline__ bool wrong(int top) const {
+    const float least = (kLog2Limit + kLog2Factor) - fmaxf(intercept[0], intercept[1]);  // that is too large
+    return !(slope > 0.0f && least > 0.0f) || (top > 0 && !(slope * __int_as_float(top) < least));
   }
 
-  // What the guess lacked.
-  __device__ __forceinline__ uint32_t lack(const float* score, int row) const {
+  // The weight itself, or what the guess lacked.
+  __device__ __forceinline__ uint32_t exact(const float* score, int row, bool lacking) const {
     float e[2], w[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       e[i] = fast_exp2(fmaf(score[i], slope, intercept[row]));
       const float bounded = e[i] > 1e30f ? 1e30f : e[i];
-      w[i] = bounded * __fdividef(1.0f, fmaf(bounded, 1.0f / kScale, 1.0f));
+      w[i] = bounded * __fdividef(kShift, fmaf(bounded, 1.0f / kFactor, 1.0f));
     }
-    const float2 guessed = unpack<T>(pack<T>(guess(e[0]), guess(e[1])));
-    return pack<T>(w[0] - guessed.x, w[1] - guessed.y);
+    if (lacking) {
+      const float2 guessed = unpack<T>(pack<T>(guess(e[0]), guess(e[1])));
+      w[0] -= guessed.x;
+      w[1] -= guessed.y;
+    }
+    return pack<T>(w[0], w[1]);
   }
 };
-
 template <class T>
 struct GeneralWeights {
-  static constexpr bool kGuess = false, kHalf = std::is_same_v<T, __half>;
+  static constexpr bool kSegments = true, kGuess = false, kHalf = std::is_same_v<T, __half>;
   static constexpr float kLog2Scale = kHalf ? 15.0f : 0.0f, kScale = kHalf ? 32768.0f : 1.0f;
-  float shift[2], unit[2];  // log 2 of the rows' factors; 1 / factor
+  float shift[2], unit[2];          // log 2 of the rows' factors; 1 / factor
+  float changed[2] = {1.0f, 1.0f};  // float16: by which the rows' factors have changed in this segment
 
   GeneralWeights() = default;
   __device__ __forceinline__ GeneralWeights(float, float, float)
       : shift{kLog2Scale, kLog2Scale}, unit{1.0f / kScale, 1.0f / kScale} {}
 
-  __device__ __forceinline__ uint32_t pair(const float* logit, int row, float&) const {
+  __device__ __forceinline__ uint32_t pair(const float* logit, int row, int&) const {
     float w[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) w[i] = fast_reciprocal(fast_exp2(-shift[row] - logit[i]) + unit[row]);
     return pack<T>(w[0], w[1]);
+  }
+
+  __device__ __forceinline__ float since_segment(int row) const {
+    return kHalf ? changed[row] : 1.0f;
+  }
+  __device__ __forceinline__ void start_segment() {
+    changed[0] = changed[1] = 1.0f;
   }
 
   // Under normalize a factor of a row cancels, and float16 needs one: with a bias far below 0 all weights
@@ -138,6 +158,7 @@ struct GeneralWeights {
       shift[r] = wanted;
       unit[r] = exp2f(-wanted);
       sum[r] *= factor;
+      changed[r] *= factor;
 #pragma unroll
       for (int i = 2 * r; i < kSize; i += 4) {
         out[i] *= factor;
@@ -148,8 +169,8 @@ struct GeneralWeights {
 };
 
 template <class T>
-struct TanhWeights {
-  static constexpr bool kGuess = false;
+struct TanhWeights : FixedFactor {
+  static constexpr bool kSegments = false, kGuess = false;
   static constexpr float kScale = std::is_same_v<T, __half> ? 32768.0f : 1.0f;
   float slope, intercept[2];
 
@@ -157,12 +178,17 @@ struct TanhWeights {
   __device__ __forceinline__ TanhWeights(float slope, float intercept0, float intercept1)
       : slope(slope * kHalf), intercept{intercept0 * kHalf, intercept1 * kHalf} {}
 
-  __device__ __forceinline__ uint32_t pair(const float* score, int row, float&) const {
+  __device__ __forceinline__ uint32_t pair(const float* score, int row, int&) const {
     float w[2];
 #pragma unroll
     for (int i = 0; i < 2; i++)
       w[i] = fmaf(fast_tanh(fmaf(score[i], slope, intercept[row])), 0.5f * kScale, 0.5f * kScale);
     return pack<T>(w[0], w[1]);
+  }
+
+  __device__ __forceinline__ uint32_t exact(const float* score, int row, bool) const {
+    int top;
+    return pair(score, row, top);
   }
 
  private:
