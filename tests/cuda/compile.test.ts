@@ -70,7 +70,7 @@ describe('CUDA kernels compile', function () {
   });
 
   for (const size of [64, 128]) {
-    it(`Hopper, head size ${size}: no spills, wgmma not serialised`, async () => {
+    it(`Hopper, head size ${size}: hardly any spills, wgmma not serialised`, async () => {
       const object = join(folder, `hopper-${size}.o`);
       assertHot(await compile(join(ROOT, `cuda/hopper/head_${size}.cu`), object, HOPPER));
       if (!has('cuobjdump')) {

@@ -280,7 +280,7 @@ def run_combined(library, small):
     return wrong
 
 
-def run_each_kernel(library):
+def run_each_kernel(library, only):
     """Every instance of the tensor-core kernels once or twice, with more tiles than the device takes at once."""
     wrong = 0
     kinds = {
@@ -291,6 +291,8 @@ def run_each_kernel(library):
         "general": {"bias": -5.0, "softcap": 20.0, "causal": True},
     }
     for size in (64, 128, 256):
+        if only and only != str(size):
+            continue
         for dtype in (torch.bfloat16, torch.float16):
             for kind, o in kinds.items():
                 heads, rows, keys = 48, 300, 420
@@ -376,7 +378,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--library", required=True)
     parser.add_argument("--cases", help="folder written by npm run conformance:export")
-    parser.add_argument("--only", help="cases whose name contains this")
+    parser.add_argument("--only", help="cases whose name contains this; with --each-kernel, the head size")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--table-only", action="store_true")
     parser.add_argument("--each-kernel", action="store_true", help="only each kernel once, for compute-sanitizer")
@@ -385,7 +387,7 @@ def main():
     library.check(library.native.sa_cuda_check_device())
     wrong = 0
     if arguments.each_kernel:
-        wrong += run_each_kernel(library)
+        wrong += run_each_kernel(library, arguments.only)
         print(f"{'FAILED' if wrong else 'passed'}: {wrong} wrong")
         return 1 if wrong else 0
     if arguments.cases:
