@@ -343,15 +343,41 @@ def check_long_rows(library):
                 k, v = (torch.randn(1, 1, keys, size, device=DEVICE).to(dtype) for _ in range(2))
                 t = {"nonpad": torch.tensor([keys - 5], device=DEVICE)}
                 expected, magnitude = reference(q, k, v, t, o)
-                y = torch.full_like(q, float("nan"))
-                library.run(native.problem(q, k, v, y, **t, **o))
-                torch.cuda.synchronize()
                 unit = 2**-7 if dtype == torch.bfloat16 else 2**-10
-                error = compare(y, expected, magnitude * unit * 2 + 1e-7)
-                if not error <= 1.0:
-                    wrong += 1
-                    print(f"WRONG  head {size} {dtype} {o} over {keys} keys: error {error:.3g} of the allowed one")
+                for kernel in ("auto", "mma"):
+                    y = torch.full_like(q, float("nan"))
+                    library.run(native.problem(q, k, v, y, **t, **o), kernel=kernel)
+                    torch.cuda.synchronize()
+                    error = compare(y, expected, magnitude * unit * 2 + 1e-7)
+                    if not error <= 1.0:
+                        wrong += 1
+                        print(f"WRONG  {kernel:7s} head {size} {dtype} {o} over {keys} keys: error {error:.3g} of the allowed one")
     print("long  ", "ok" if wrong == 0 else f"{wrong} WRONG", "- 70001 keys")
+    return wrong
+
+
+def check_long_caches(library):
+    """Decoding of caches so long that its blocks prefetch, several calls behind each other."""
+    wrong = 0
+    for size, value_size in ((64, 64), (128, 128), (256, 200), (72, 96)):
+        for dtype in (torch.bfloat16, torch.float16):
+            for o in ({"bias_mode": "neg_log_total"}, {"bias": -7.0, "left": 40000, "normalize": True}):
+                heads, keys = 16, 50003
+                q = torch.randn(1, heads, 1, size, device=DEVICE).to(dtype)
+                k = torch.randn(1, heads, keys, size, device=DEVICE).to(dtype)
+                v = torch.randn(1, heads, keys, value_size, device=DEVICE).to(dtype)
+                for t in ({}, {"nonpad": torch.tensor([keys - 7], device=DEVICE)}):
+                    expected, magnitude = reference(q, k, v, t, o)
+                    unit = 2**-7 if dtype == torch.bfloat16 else 2**-10
+                    outputs = [torch.full((1, heads, 1, value_size), math.nan, dtype=dtype, device=DEVICE) for _ in range(3)]
+                    for y in outputs:
+                        library.run(native.problem(q, k, v, y, **t, **o), kernel="decode")
+                    torch.cuda.synchronize()
+                    error = max(compare(y, expected, magnitude * unit + 1e-7) for y in outputs)
+                    if not error <= 1.0:
+                        wrong += 1
+                        print(f"WRONG  decode  head {size} {dtype} {o} {list(t)}: error {error:.3g} of the allowed one")
+    print("caches", "ok" if wrong == 0 else f"{wrong} WRONG", "- 50003 keys")
     return wrong
 
 
@@ -398,6 +424,7 @@ def main():
         wrong += run_combined(library, arguments.small)
         wrong += check_refusals(library)
         wrong += check_long_rows(library)
+        wrong += check_long_caches(library)
         wrong += check_graph_capture(library)
     print(f"{'FAILED' if wrong else 'passed'}: {wrong} wrong")
     return 1 if wrong else 0
