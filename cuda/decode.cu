@@ -19,9 +19,9 @@ namespace {
 constexpr int kThreads = 128, kWarps = kThreads / 32;
 constexpr int kLeastKeys = 64;  // that are worth a block
 
-// Long caches of one row a head are read by more blocks with smaller steps, which prefetch their first steps
-// while the kernel before still runs: it takes no part of a cache's reading away from the others. Short ones
-// are read in two steps or so, all of which are in flight at once.
+// kLong: long caches, one row a head. More blocks with smaller steps read them and prefetch the first steps
+// while the kernel before still runs. Short caches are read in two larger steps or so, where prefetches delay
+// the loads that follow them.
 constexpr int kPrefetchedSteps = 2;
 constexpr int kStepsOfLong = 4;  // at least
 template <bool kLong>
