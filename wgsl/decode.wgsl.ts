@@ -13,14 +13,16 @@ export interface DecodeTile {
   readonly rows: number;
   /** Keys times rows that go through workgroup memory at a time; a multiple of `threads` at least. */
   readonly weights: number;
+  /** Rows of K or V that an invocation reads before it uses the first, at most. */
+  readonly batch: number;
+  /** Neighbouring invocations that read a row of V; divides `threads`. */
+  readonly valueLanes: number;
+  /** A read of K or V is two neighbouring vectors of f16, which needs head sizes that are multiples of 8. */
+  readonly pairs: boolean;
 }
 
 /** Neighbouring invocations that share the dot products of a key. */
 const TEAM = 8;
-/** Neighbouring invocations that read a row of V. */
-const VALUE_LANES = 32;
-/** Rows of K or V that an invocation reads before it uses the first. */
-const MAX_BATCH = 4;
 /** The largest head size of Q and K: their rows lie in workgroup memory. */
 export const DECODE_MAX_HEAD_SIZE = 256;
 
@@ -33,7 +35,7 @@ export function decodeExtent(tile: DecodeTile): {
   const queries = tile.rows * DECODE_MAX_HEAD_SIZE * 4;
   const partials = tile.weights * (TEAM + 1) * 4;
   return {
-    valueColumns: 4 * VALUE_LANES,
+    valueColumns: (tile.pairs ? 8 : 4) * tile.valueLanes,
     workgroupBytes: queries + Math.max(partials, 16 * tile.threads) + tile.weights * 4,
     tileKeys: tile.weights / tile.rows,
   };
@@ -41,20 +43,26 @@ export function decodeExtent(tile: DecodeTile): {
 
 /** The whole shader; its entry point is `decode`, its grid (row tiles, kv heads * value tiles, batch * splits). */
 export function decodeShader(layout: ElementLayout, tile: DecodeTile, partial: boolean): string {
-  const { threads, rows, weights } = tile;
+  const { threads, rows, weights, valueLanes, pairs } = tile;
+  /** The vectors of one read, each with its accumulator. */
+  const parts = pairs ? 2 : 1;
+  const eachPart = (piece: (part: number) => string): string => unroll(parts, piece);
+  const vectorOf = (read: string, part: number): string =>
+    pairs ? `vec4f(unpack2x16float(${read}[${2 * part}]), unpack2x16float(${read}[${2 * part + 1}]))` : read;
   const eachRow = (piece: (r: number) => string): string => unroll(rows, piece);
   const tileKeys = weights / rows;
   const eachKey = (piece: (n: number) => string): string => unroll(keyBatch, piece);
   const eachValue = (piece: (n: number) => string): string => unroll(valueBatch, piece);
-  const keyBatch = Math.min(MAX_BATCH, tileKeys / (threads / TEAM));
-  const valueBatch = Math.min(MAX_BATCH, tileKeys / (threads / VALUE_LANES));
+  const keyBatch = Math.min(tile.batch, tileKeys / (threads / TEAM));
+  const valueBatch = Math.min(tile.batch, tileKeys / (threads / valueLanes));
   const scratch = Math.max(weights * (TEAM + 1), 4 * threads);
-  return /* wgsl */ `${attentionInterface(layout, partial)}
+  return /* wgsl */ `${attentionInterface(layout, partial, pairs)}
 const THREADS = ${threads}u;
 const ROWS = ${rows}u;
 const TEAM = ${TEAM}u;
 const TEAMS = THREADS / TEAM;
-const VALUE_LANES = ${VALUE_LANES}u;
+const VALUE_LANES = ${valueLanes}u;
+const PARTS = ${parts}u;
 const VALUE_GROUPS = THREADS / VALUE_LANES;
 const TILE_KEYS = ${tileKeys}u;
 const KEY_BATCH = ${keyBatch}u;
@@ -71,7 +79,7 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   let b = problem.first_batch + group.z / problem.splits;
   let split = group.z % problem.splits;
   let hkv = problem.first_head + group.y % problem.head_count;
-  let first_vector = group.y / problem.head_count * VALUE_LANES;
+  let first_vector = group.y / problem.head_count * VALUE_LANES * PARTS;
   // Row r of the kv head is query row r % count of its query head r / count.
   let count = problem.row_end - problem.row_begin;
   let all_rows = count * problem.group_count;
@@ -115,8 +123,8 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
 
   let member = thread % TEAM;
   let lane = thread % VALUE_LANES;
-  let column = first_vector + lane;
-  ${eachRow((r) => `var o${r} = vec4f();`)}
+  let column = first_vector + lane * PARTS;
+  ${eachRow((r) => eachPart((p) => `var o${r}_${p} = vec4f();`))}
   workgroupBarrier();
 
   for (var tile_key = key_begin; tile_key < key_end; tile_key += TILE_KEYS) {
@@ -126,9 +134,14 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
       let key = step + thread / TEAM;
       if (step >= tile_end) { continue; }
       ${eachKey((n) => eachRow((r) => `var s${n}_${r} = 0.0;`))}
-      for (var d4 = member; d4 < depth_vectors; d4 += TEAM) {
-        ${eachKey((n) => `let x${n} = read_key(b, hkv, min(tile_key + key + ${n}u * TEAMS, key_end - 1u), d4);`)}
-        ${eachRow((r) => `{ let q = queries[${r}u * MAX_DEPTH + d4]; ${eachKey((n) => `s${n}_${r} += dot(q, x${n});`)} }`)}
+      for (var d = member; d < depth_vectors / PARTS; d += TEAM) {
+        ${eachKey((n) => `let x${n} = read_key(b, hkv, min(tile_key + key + ${n}u * TEAMS, key_end - 1u), d);`)}
+        ${eachRow((r) =>
+          eachPart(
+            (p) =>
+              `{ let q = queries[${r}u * MAX_DEPTH + d * PARTS + ${p}u]; ${eachKey((n) => `s${n}_${r} += dot(q, ${vectorOf(`x${n}`, p)});`)} }`,
+          ),
+        )}
       }
       ${eachKey((n) => eachRow((r) => `scratch[((key + ${n}u * TEAMS) * ROWS + ${r}u) * (TEAM + 1u) + member] = s${n}_${r};`))}
     }
@@ -149,12 +162,12 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
       for (var step = 0u; step < TILE_KEYS; step += VALUE_BATCH * VALUE_GROUPS) {
         if (step >= tile_end) { break; }
         let key = step + thread / VALUE_LANES;
-        ${eachValue((n) => `let x${n} = read_value(b, hkv, min(tile_key + key + ${n}u * VALUE_GROUPS, key_end - 1u), column);`)}
+        ${eachValue((n) => `let x${n} = read_value(b, hkv, min(tile_key + key + ${n}u * VALUE_GROUPS, key_end - 1u), column / PARTS);`)}
         // A key of weight 0 takes no part, not even when its value is NaN.
         ${eachValue((n) =>
           eachRow(
             (r) => `{ let w = tile_weights[(key + ${n}u * VALUE_GROUPS) * ROWS + ${r}u];
-            o${r} += select(vec4f(), w * x${n}, takes_part(w)); }`,
+            if (takes_part(w)) { ${eachPart((p) => `o${r}_${p} += w * ${vectorOf(`x${n}`, p)};`)} } }`,
           ),
         )}
       }
@@ -169,9 +182,10 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
     workgroupBarrier();
     for (var n = 0u; n < THREADS; n++) { totals[n % ROWS] += scratch[n]; }
   }
-  ${eachRow(
-    (r) => `workgroupBarrier();
-  ${unroll(4, (e) => `scratch[thread * 4u + ${e}u] = o${r}[${e}];`)}
+  ${eachRow((r) =>
+    eachPart(
+      (p) => `workgroupBarrier();
+  ${unroll(4, (e) => `scratch[thread * 4u + ${e}u] = o${r}_${p}[${e}];`)}
   workgroupBarrier();
   if (thread < VALUE_LANES && first_row + ${r}u < all_rows) {
     let r = first_row + ${r}u;
@@ -186,8 +200,9 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
         ? `let factor = 1.0; if (lane == 0u && first_vector == 0u) { write_out(at, value_columns(), vec4f(totals[${r}])); }`
         : `var factor = head_of(b, h).gain; if (NORMALIZE) { factor = select(factor / totals[${r}], 0.0, totals[${r}] == 0.0); }`
     }
-    if (column < value_columns()) { write_out(at, column, factor * total); }
+    if (column < value_columns()) { write_out(at, column + ${p}u, factor * total); }
   }`,
+    ),
   )}
 }
 `;

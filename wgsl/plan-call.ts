@@ -26,6 +26,7 @@ import {
   sliceCall,
   type SlicedTensor,
 } from './plan.js';
+import { matrixExtent, matrixShader } from './prefill-matrix.wgsl.js';
 import { prefillExtent, prefillShader } from './prefill.wgsl.js';
 import type { DeviceResources, Pipeline, PipelineDescription } from './resources.js';
 import { appendShader, combineShader, HEADS_SHADER, ROW_KERNEL_THREADS } from './rows.wgsl.js';
@@ -140,7 +141,14 @@ export class CallPlanner {
     const { sizes } = this.#call;
     const { kvHeads, queryHeads, valueHeadSize } = sizes;
     if (this.#heads !== undefined) this.#gatherHeads(this.#heads);
-    const variant = chooseVariant(sizes, { ...this.#resources.limits.adapter, ...this.#options.adapter });
+    const variant = chooseVariant(
+      {
+        ...sizes,
+        isFloat16: this.#layout.type === 'f16' && this.#layout.vectors,
+        normalize: this.#call.attributes.normalize === true,
+      },
+      { ...this.#resources.limits.adapter, ...this.#options.adapter },
+    );
     const slices = sliceCall(
       {
         ...sizes,
@@ -260,19 +268,17 @@ export class CallPlanner {
       PAST: this.#pastKey !== undefined,
     };
     return {
-      code: () =>
-        kernel === 'decode'
-          ? decodeShader(this.#layout, tile, partial)
-          : prefillShader(this.#layout, tile, partial),
+      code: () => sourceOf(variant, this.#layout, partial),
       codeKey: `${kernel} ${layoutKey(this.#layout)} ${Object.values(tile).join(',')} ${partial ? 'partial' : 'whole'}`,
-      entryPoint: kernel,
+      entryPoint: kernel === 'decode' ? 'decode' : 'prefill',
       constants,
     };
   }
 
-  #attentionGrid({ kernel, tile, splits }: Variant, slice: Slice): [number, number, number] {
+  #attentionGrid(variant: Variant, slice: Slice): [number, number, number] {
     const { queryHeads, kvHeads, valueHeadSize } = this.#call.sizes;
-    const depth = lengthOf(slice.batch) * splits;
+    const { kernel, tile } = variant;
+    const depth = lengthOf(slice.batch) * variant.splits;
     if (kernel === 'decode') {
       const valueTiles = Math.ceil(valueHeadSize / decodeExtent(tile).valueColumns);
       return [
@@ -281,7 +287,7 @@ export class CallPlanner {
         depth,
       ];
     }
-    const extent = prefillExtent(tile);
+    const extent = kernel === 'prefill' ? prefillExtent(tile) : matrixExtent(tile);
     const valueTiles = Math.ceil(valueHeadSize / extent.valueColumns);
     return [
       Math.ceil(lengthOf(slice.rows) / extent.rows),
@@ -420,6 +426,17 @@ export class CallPlanner {
   ): void {
     const uniform = this.#resources.uniform(encodeProblem(fields));
     this.#steps.push({ pipeline, uniform, bindings: bindings.map(({ resource }) => resource), grid });
+  }
+}
+
+function sourceOf({ kernel, tile }: Variant, layout: ElementLayout, partial: boolean): string {
+  switch (kernel) {
+    case 'decode':
+      return decodeShader(layout, tile, partial);
+    case 'prefill':
+      return prefillShader(layout, tile, partial);
+    case 'prefill with matrices':
+      return matrixShader(layout, tile, partial);
   }
 }
 

@@ -1,5 +1,6 @@
 /** What the kernels keep on a device between calls: pipelines, uniform blocks and scratch memory. */
 
+import { BLOCK, SUBGROUP } from './prefill-matrix.wgsl.js';
 import type { Adapter } from './variants.js';
 
 /** Uniform blocks kept; a call needs a few. */
@@ -44,6 +45,38 @@ function isSoftware({ vendor, architecture, description, isFallbackAdapter }: GP
   );
 }
 
+/** Of the feature chromium-experimental-subgroup-matrix, which this TypeScript does not know. */
+interface MatrixInfo {
+  readonly subgroupMatrixConfigs?: Iterable<{
+    readonly componentType: string;
+    readonly resultComponentType: string;
+    readonly M: number;
+    readonly N: number;
+    readonly K: number;
+  }>;
+}
+
+/** Whether the subgroups of a device are those that the kernels with matrix instructions are written for. */
+function hasMatrices({ features, adapterInfo }: GPUDevice): boolean {
+  const names: ReadonlySet<string> = features;
+  const { subgroupMinSize, subgroupMaxSize, vendor } = adapterInfo;
+  const configurations = [...((adapterInfo as MatrixInfo).subgroupMatrixConfigs ?? [])];
+  return (
+    ['chromium-experimental-subgroup-matrix', 'subgroups', 'shader-f16'].every((name) => names.has(name)) &&
+    subgroupMinSize === SUBGROUP &&
+    subgroupMaxSize === SUBGROUP &&
+    // Dawn in Node tells the configurations of adapters, not those of devices.
+    (configurations.length === 0
+      ? vendor === 'nvidia'
+      : configurations.some(
+          ({ componentType, resultComponentType, M, N, K }) =>
+            componentType === 'f16' &&
+            resultComponentType === 'f32' &&
+            [M, N, K].every((size) => size === BLOCK),
+        ))
+  );
+}
+
 export class DeviceResources {
   readonly #device: GPUDevice;
   readonly limits: Limits;
@@ -65,6 +98,8 @@ export class DeviceResources {
         workgroupBytes: limits.maxComputeWorkgroupStorageSize,
         workgroupInvocations: limits.maxComputeInvocationsPerWorkgroup,
         isSoftware: isSoftware(device.adapterInfo),
+        compilesSlowly: device.adapterInfo.description.includes('llvmpipe'),
+        hasMatrices: hasMatrices(device),
       },
       workgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
     };

@@ -3,7 +3,15 @@
  * The meaning is that of docs/operator.md.
  */
 
-import { directives, elementArray, type ElementLayout, rowReader, rowWriter, sourceArray } from './shader.js';
+import {
+  directives,
+  elementArray,
+  type ElementLayout,
+  pairReader,
+  rowReader,
+  rowWriter,
+  sourceArray,
+} from './shader.js';
 
 /** WGSL: the description of one dispatch; laid out by {@link ProblemField} and written by uniform.ts. */
 export const PROBLEM = /* wgsl */ `
@@ -64,28 +72,46 @@ fn tanh_of(x: vec4f) -> vec4f {
 }
 `;
 
-/** WGSL: bindings 0 to 8, the readers of their rows, and `weights`. `out` holds f32 partial sums when `partial`. */
-export function attentionInterface(layout: ElementLayout, partial: boolean): string {
+/**
+ * WGSL: bindings 0 to 8, the readers of their rows, and `weights`. `out` holds f32 partial sums when `partial`. When `pairs`, the
+ * readers of keys and values, `read_key` and `read_value`, yield two neighbouring vectors of f16 as the words of a vec4u.
+ */
+export function attentionInterface(layout: ElementLayout, partial: boolean, pairs = false): string {
   const elements = sourceArray(layout);
+  const sources = pairs ? 'array<vec4u>' : elements;
+  const reader = pairs ? pairReader : rowReader;
   const outLayout: ElementLayout = partial ? { type: 'f32', vectors: true } : layout;
   return `${directives(layout)}${PROBLEM}${ACTIVATION}
 @group(0) @binding(0) var<uniform> problem: Problem;
 @group(0) @binding(1) var<storage, read> q: ${elements};
-@group(0) @binding(2) var<storage, read> k: ${elements};
-@group(0) @binding(3) var<storage, read> v: ${elements};
-@group(0) @binding(4) var<storage, read> past_key: ${elements};
-@group(0) @binding(5) var<storage, read> past_value: ${elements};
+@group(0) @binding(2) var<storage, read> k: ${sources};
+@group(0) @binding(3) var<storage, read> v: ${sources};
+@group(0) @binding(4) var<storage, read> past_key: ${sources};
+@group(0) @binding(5) var<storage, read> past_value: ${sources};
 @group(0) @binding(6) var<storage, read> mask: array<u32>;
 @group(0) @binding(7) var<storage, read> heads: array<Head>;
 @group(0) @binding(8) var<storage, read_write> out: ${elementArray(outLayout)};
 ${rowReader('read_q', 'q', 'problem.head_size', layout)}
-${rowReader('read_fresh_key', 'k', 'problem.head_size', layout)}
-${rowReader('read_fresh_value', 'v', 'problem.value_size', layout)}
-${rowReader('read_past_key', 'past_key', 'problem.head_size', layout)}
-${rowReader('read_past_value', 'past_value', 'problem.value_size', layout)}
+${reader('read_fresh_key', 'k', 'problem.head_size', layout)}
+${reader('read_fresh_value', 'v', 'problem.value_size', layout)}
+${reader('read_past_key', 'past_key', 'problem.head_size', layout)}
+${reader('read_past_value', 'past_value', 'problem.value_size', layout)}
 ${rowWriter('write_out', 'out', partial ? '4u * value_columns() + 4u' : 'problem.value_size', outLayout)}
-${SCORES}`;
+${readers(pairs ? 'vec4u' : 'vec4f')}${SCORES}`;
 }
+
+/** Of keys and values, which come from the past or are new. */
+const readers = (type: 'vec4f' | 'vec4u'): string => /* wgsl */ `
+fn read_key(b: u32, h: u32, j: u32, at: u32) -> ${type} {
+  if (PAST && j < problem.past_length) { return read_past_key(start_of(problem.past_key, b, h, j), at); }
+  return read_fresh_key(start_of(problem.k, b, h, j - problem.past_length), at);
+}
+
+fn read_value(b: u32, h: u32, j: u32, at: u32) -> ${type} {
+  if (PAST && j < problem.past_length) { return read_past_value(start_of(problem.past_value, b, h, j), at); }
+  return read_fresh_value(start_of(problem.v, b, h, j - problem.past_length), at);
+}
+`;
 
 const SCORES = /* wgsl */ `
 override MASK: u32;           // 0 none, 1 bool (a byte each), 2 f32, 3 f16
@@ -101,16 +127,6 @@ struct Row { first: i32, last: i32, position: i32, bias: f32, mask: u32 }
 fn value_columns() -> u32 { return (problem.value_size + 3u) / 4u; }
 
 fn start_of(s: Strides, b: u32, h: u32, n: u32) -> u32 { return s.base + b * s.batch + h * s.head + n * s.row; }
-
-fn read_key(b: u32, h: u32, j: u32, d4: u32) -> vec4f {
-  if (PAST && j < problem.past_length) { return read_past_key(start_of(problem.past_key, b, h, j), d4); }
-  return read_fresh_key(start_of(problem.k, b, h, j - problem.past_length), d4);
-}
-
-fn read_value(b: u32, h: u32, j: u32, d4: u32) -> vec4f {
-  if (PAST && j < problem.past_length) { return read_past_value(start_of(problem.past_value, b, h, j), d4); }
-  return read_fresh_value(start_of(problem.v, b, h, j - problem.past_length), d4);
-}
 
 fn head_of(b: u32, h: u32) -> Head {
   if (is_set(PER_HEAD)) { return heads[b * problem.query_heads + h]; }

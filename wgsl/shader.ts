@@ -70,6 +70,12 @@ fn ${name}(start: u32, d4: u32) -> vec4f {
 }`;
 }
 
+/** A WGSL function `name(start, d8)` that reads elements 8 d8 .. 8 d8 + 7 of f16 as words; whole eights alone. */
+export function pairReader(name: string, buffer: string): string {
+  return /* wgsl */ `
+fn ${name}(start: u32, d8: u32) -> vec4u { return ${buffer}[(start >> 3u) + d8]; }`;
+}
+
 /** A WGSL function `name(start, d4, value)`, the counterpart of {@link rowReader}. */
 export function rowWriter(name: string, buffer: string, size: string, layout: ElementLayout): string {
   const { type, vectors } = layout;

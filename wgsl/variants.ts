@@ -1,6 +1,7 @@
 /** Chooses the kernel, its tile and the number of key splits for a call on a device. docs/web.md has the measurements. */
 
 import { DECODE_MAX_HEAD_SIZE, decodeExtent, type DecodeTile } from './decode.wgsl.js';
+import { BLOCK, matrixExtent, type MatrixTile, SUBGROUP } from './prefill-matrix.wgsl.js';
 import { prefillExtent, type PrefillTile } from './prefill.wgsl.js';
 
 /** What the choice depends on besides the call. */
@@ -8,15 +9,23 @@ export interface Adapter {
   /** Workgroup memory. */
   readonly workgroupBytes: number;
   readonly workgroupInvocations: number;
-  /** A CPU emulates the GPU: it has no latencies to hide, and its compilers choke on large tiles. */
+  /** A CPU emulates the GPU: it has no latencies to hide. */
   readonly isSoftware: boolean;
+  /** Its compiler takes several seconds more for tiles of 8 rows an invocation. */
+  readonly compilesSlowly: boolean;
+  /** Multiplies 16 x 16 matrices of float16 into float32 in subgroups of 32. */
+  readonly hasMatrices: boolean;
 }
 
 export type Variant =
   | { readonly kernel: 'prefill'; readonly tile: PrefillTile; readonly splits: number }
+  | { readonly kernel: 'prefill with matrices'; readonly tile: MatrixTile; readonly splits: number }
   | { readonly kernel: 'decode'; readonly tile: DecodeTile; readonly splits: number };
 
 export interface VariantProblem {
+  /** Elements are float16, and head sizes multiples of 4. */
+  readonly isFloat16: boolean;
+  readonly normalize: boolean;
   readonly batch: number;
   readonly queryHeads: number;
   readonly kvHeads: number;
@@ -69,7 +78,13 @@ const TILES: readonly { readonly valueColumns: number; readonly shapes: readonly
 ];
 const SOFTWARE_TILES: typeof TILES = [
   { valueColumns: 32, shapes: [[16, 8, 4, 4, 1, 16]] },
-  { valueColumns: 64, shapes: [[16, 8, 4, 4, 2, 16]] },
+  {
+    valueColumns: 64,
+    shapes: [
+      [8, 8, 8, 4, 2, 16],
+      [16, 8, 4, 4, 2, 16],
+    ],
+  },
   { valueColumns: 128, shapes: [[16, 8, 4, 4, 4, 8]] },
 ];
 
@@ -77,11 +92,70 @@ export function chooseVariant(problem: VariantProblem, adapter: Adapter): Varian
   const rows = (problem.queryLength * problem.queryHeads) / problem.kvHeads;
   return rows <= MAX_DECODE_ROWS && problem.headSize <= DECODE_MAX_HEAD_SIZE
     ? decodeVariant(problem, rows)
-    : prefillVariant(problem, adapter);
+    : (matrixVariant(problem, adapter) ?? prefillVariant(problem, adapter));
+}
+
+/** Tiles by their head size: subgroups of 16 rows each, and blocks of keys; best first. */
+const MATRIX_TILES: readonly { readonly headSize: number; readonly shapes: readonly [number, number][] }[] = [
+  {
+    headSize: 64,
+    shapes: [
+      [4, 2],
+      [2, 2],
+    ],
+  },
+  {
+    headSize: 128,
+    shapes: [
+      [8, 1],
+      [4, 2],
+      [2, 2],
+    ],
+  },
+];
+
+/** The tile for matrix instructions, where there are such and the rows of a head fit. */
+function matrixVariant(problem: VariantProblem, adapter: Adapter): Variant | undefined {
+  const { headSize, valueHeadSize, keyLength } = problem;
+  const largest = Math.max(headSize, valueHeadSize);
+  const table = MATRIX_TILES.find((candidate) => largest <= candidate.headSize);
+  if (table === undefined || !adapter.hasMatrices || !problem.isFloat16 || problem.normalize)
+    return undefined;
+  const blocks = (size: number): number => Math.ceil(size / BLOCK);
+  const tiles = table.shapes
+    .map(([subgroups, keyBlocks]) => ({
+      subgroups,
+      rowBlocks: 1,
+      keyBlocks,
+      depthBlocks: blocks(headSize),
+      valueBlocks: blocks(valueHeadSize),
+    }))
+    .filter(
+      (tile) =>
+        matrixExtent(tile).workgroupBytes <= adapter.workgroupBytes &&
+        tile.subgroups * SUBGROUP <= adapter.workgroupInvocations,
+    );
+  const workgroupsOf = (tile: MatrixTile): number =>
+    problem.batch * problem.queryHeads * Math.ceil(problem.queryLength / matrixExtent(tile).rows);
+  const tile = tiles.find((candidate) => workgroupsOf(candidate) >= PREFILL_WORKGROUPS) ?? tiles.at(-1);
+  if (tile === undefined) return undefined;
+  return {
+    kernel: 'prefill with matrices',
+    tile,
+    splits: splitsFor(workgroupsOf(tile), PREFILL_WORKGROUPS, keyLength / MIN_PREFILL_SPLIT),
+  };
 }
 
 function decodeVariant(problem: VariantProblem, rows: number): Variant {
-  const tile: DecodeTile = { threads: 128, rows: rows > 4 ? 8 : rows > 2 ? 4 : rows, weights: 128 };
+  const pairs = problem.isFloat16 && problem.headSize % 8 === 0 && problem.valueHeadSize % 8 === 0;
+  const tile: DecodeTile = {
+    threads: 128,
+    rows: rows > 4 ? 8 : rows > 2 ? 4 : rows,
+    weights: 128,
+    batch: rows > 2 ? 4 : 8,
+    valueLanes: lanesFor(problem.valueHeadSize / (pairs ? 8 : 4)),
+    pairs,
+  };
   const workgroups =
     problem.batch *
     problem.kvHeads *
@@ -92,6 +166,11 @@ function decodeVariant(problem: VariantProblem, rows: number): Variant {
     tile,
     splits: splitsFor(workgroups, DECODE_WORKGROUPS, problem.keyLength / MIN_DECODE_SPLIT),
   };
+}
+
+/** As many invocations as a row of V has reads, where that is a power of two; from 8 to 32. */
+function lanesFor(reads: number): number {
+  return reads <= 8 ? 8 : reads <= 16 ? 16 : 32;
 }
 
 /** The best tile that gives the device enough workgroups, or else the one that gives most. */
@@ -125,8 +204,9 @@ function prefillWorkgroups(problem: VariantProblem, tile: PrefillTile): number {
   );
 }
 
-function fits(tile: PrefillTile, { workgroupBytes, workgroupInvocations }: Adapter): boolean {
+function fits(tile: PrefillTile, { workgroupBytes, workgroupInvocations, compilesSlowly }: Adapter): boolean {
   return (
+    (tile.rows <= 4 || !compilesSlowly) &&
     prefillExtent(tile).workgroupBytes <= workgroupBytes &&
     tile.rowThreads * tile.columnThreads <= workgroupInvocations
   );

@@ -9,7 +9,13 @@ import { type Adapter, chooseVariant } from '../../wgsl/variants.js';
 import { chooseDriver, createGpu, requestDevice } from './device.js';
 import { runOnDevice } from './run.js';
 
-const LEAST: Adapter = { workgroupBytes: 16_384, workgroupInvocations: 256, isSoftware: false };
+const LEAST: Adapter = {
+  workgroupBytes: 16_384,
+  workgroupInvocations: 256,
+  isSoftware: false,
+  compilesSlowly: false,
+  hasMatrices: false,
+};
 const LARGE: Adapter = { ...LEAST, workgroupBytes: 32_768 };
 
 const CALLS = [
@@ -31,7 +37,16 @@ function tensor(dims: readonly number[], phase: number): Tensor {
 describe('tiles for GPUs', () => {
   it('fit the least limits of WebGPU where a device has no more', () => {
     for (const headSize of [8, 64, 80, 128, 256]) {
-      const problem = { batch: 1, queryHeads: 8, kvHeads: 8, queryLength: 512, keyLength: 512, headSize };
+      const problem = {
+        batch: 1,
+        queryHeads: 8,
+        kvHeads: 8,
+        queryLength: 512,
+        keyLength: 512,
+        headSize,
+        isFloat16: false,
+        normalize: false,
+      };
       const { kernel, tile } = chooseVariant({ ...problem, valueHeadSize: headSize }, LEAST);
       assert.equal(kernel, 'prefill');
       assert.ok('columnThreads' in tile && tile.rowThreads * tile.columnThreads <= 256);
@@ -39,7 +54,16 @@ describe('tiles for GPUs', () => {
   });
 
   it('are refused by name where a device has less', () => {
-    const problem = { batch: 1, queryHeads: 1, kvHeads: 1, queryLength: 99, keyLength: 9, headSize: 64 };
+    const problem = {
+      batch: 1,
+      queryHeads: 1,
+      kvHeads: 1,
+      queryLength: 99,
+      keyLength: 9,
+      headSize: 64,
+      isFloat16: false,
+      normalize: false,
+    };
     assert.throws(
       () => chooseVariant({ ...problem, valueHeadSize: 64 }, { ...LEAST, workgroupBytes: 8192 }),
       /has 8192 bytes of workgroup memory .* needs 16384/,
