@@ -9,6 +9,8 @@ const ratioBar =
   (row: Row): readonly Bar[] =>
     typeof row['ratio'] === 'number' ? [{ label: label(row), value: row['ratio'], group: group(row) }] : [];
 
+const WEB_PLOT = { title: 'Speed against ONNX Runtime (1: the same)', line: 1 };
+
 const text = (value: unknown): string => (value === undefined || value === null ? '' : String(value));
 
 /** A bar for each contender of a row; the first carries the label. */
@@ -28,7 +30,11 @@ function webBars(row: Row): readonly Bar[] {
   const against =
     row['kind'] === 'whole model'
       ? { 'the original model': row['ratio'], 'the portable function': row['functionRatio'] }
-      : { MultiHeadAttention: row['ratio'], 'the portable function': row['functionRatio'] };
+      : {
+          MultiHeadAttention: row['ratio'],
+          'MultiHeadAttention, with matrix instructions': row['matricesRatio'],
+          'the portable function': row['functionRatio'],
+        };
   return Object.entries(against)
     .filter(([, value]) => typeof value === 'number')
     .map(([group, value], i) => ({
@@ -82,7 +88,16 @@ export const VIEWS: Readonly<Record<string, View>> = {
       'converted one cut at its attention, and the converted one in one session with the portable function. Times are ' +
       'milliseconds; a ratio above 1 means that the kernels are faster.',
     command: 'npm run bench:web -- --json docs/data/web-software.json',
-    plot: { title: 'Speed against ONNX Runtime (1: the same)', line: 1, bars: webBars },
+    plot: { ...WEB_PLOT, bars: webBars },
+  },
+  'web-h100': {
+    title: 'WebGPU',
+    text:
+      "The WGSL kernels against ONNX Runtime's WebGPU provider on one GPU, decoding against a plain copy, and whole models. " +
+      'Times are milliseconds; a ratio above 1 means that the kernels are faster. `clock` is what a loop of multiply-adds ' +
+      'reached in the same rounds, in TFLOP/s.',
+    command: 'npm run bench:web -- --json docs/data/web-h100.json',
+    plot: { ...WEB_PLOT, bars: webBars },
   },
   cuda: {
     title: 'CUDA kernels',

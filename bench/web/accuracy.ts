@@ -1,7 +1,7 @@
 /** Checks of results before anything is timed. */
 
 import { float16ToNumber } from '../../op/half.js';
-import { bytesOf, hostData } from './kernels.js';
+import { hostData } from './kernels.js';
 import type { BenchShape } from './shapes.js';
 
 /** Largest difference, relative to the largest element, of a result that counts as right. */
@@ -17,12 +17,9 @@ export type Activation = 'sigmoid' | 'softmax';
 
 /** Error of a few rows of a result against float64, relative to the largest element. */
 export function sampledError(found: Float32Array, shape: BenchShape, activation: Activation): number {
-  const { heads, headSize, queryLength, keyLength, type } = shape;
+  const { heads, headSize, queryLength, keyLength } = shape;
   const width = heads * headSize;
-  const data = hostData(shape);
-  const stored = (values: Float32Array): ArrayLike<number> =>
-    type === 'f32' ? values : Float32Array.from(bytesOf(values, type), float16ToNumber);
-  const [q, k, v] = [stored(data.x), stored(data.k), stored(data.v)];
+  const { x: q, k, v } = hostData(shape);
   let difference = 0;
   let largest = 0;
   for (let sample = 0; sample < 8; sample++) {

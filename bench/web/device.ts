@@ -6,8 +6,12 @@ import { create, globals } from 'webgpu';
 Object.assign(globalThis, globals);
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
-/** Dawn hides shader-f16 of NVIDIA's Vulkan driver without it; ONNX Runtime's own Dawn uses it too. */
-const FLOAT16_ON_NVIDIA = 'enable-dawn-features=vulkan_enable_f16_on_nvidia';
+/**
+ * Dawn hides shader-f16 of NVIDIA's Vulkan driver without the first, and matrix instructions without the second; ONNX Runtime's own
+ * Dawn uses both too.
+ */
+const DAWN_FEATURES = 'enable-dawn-features=vulkan_enable_f16_on_nvidia,allow_unsafe_apis';
+const MATRICES = 'chromium-experimental-subgroup-matrix' as GPUFeatureName;
 
 let instance: GPU | undefined;
 
@@ -17,10 +21,16 @@ export interface BenchDevice {
   readonly adapterName: string;
   /** A CPU emulates the GPU. */
   readonly isSoftware: boolean;
+  readonly hasMatrices: boolean;
 }
 
-/** @param withSubgroups false: a device without the feature, on which ONNX Runtime's attention takes another path */
-export async function openDevice(withSubgroups = true): Promise<BenchDevice> {
+/**
+ * A device with shader-f16 and, as wanted, subgroups (without them ONNX Runtime's attention takes another path) or also matrix
+ * instructions.
+ */
+export async function openDevice(
+  wanted: 'plain' | 'subgroups' | 'matrices' = 'subgroups',
+): Promise<BenchDevice> {
   const { env } = process;
   if (
     env['VK_ICD_FILENAMES'] === undefined &&
@@ -28,11 +38,13 @@ export async function openDevice(withSubgroups = true): Promise<BenchDevice> {
     existsSync(SWIFTSHADER)
   )
     env['VK_ICD_FILENAMES'] = SWIFTSHADER;
-  instance ??= create([FLOAT16_ON_NVIDIA]);
+  instance ??= create([DAWN_FEATURES, 'disable-dawn-features=timestamp_quantization']);
   const adapter = await instance.requestAdapter({ powerPreference: 'high-performance' });
   if (adapter === null)
     throw new Error('no Vulkan driver; set VK_ICD_FILENAMES, or install chromium for SwiftShader');
-  const features: GPUFeatureName[] = ['shader-f16', ...(withSubgroups ? (['subgroups'] as const) : [])];
+  const features: GPUFeatureName[] = ['shader-f16', 'timestamp-query'];
+  if (wanted !== 'plain') features.push('subgroups');
+  if (wanted === 'matrices') features.push(MATRICES);
   const {
     maxBufferSize,
     maxStorageBufferBindingSize,
@@ -52,5 +64,11 @@ export async function openDevice(withSubgroups = true): Promise<BenchDevice> {
   });
   const { description, vendor, architecture } = device.adapterInfo;
   const adapterName = description || `${vendor} ${architecture}`;
-  return { gpu: instance, device, adapterName, isSoftware: /swiftshader|llvmpipe/i.test(adapterName) };
+  return {
+    gpu: instance,
+    device,
+    adapterName,
+    isSoftware: /swiftshader|llvmpipe/i.test(adapterName),
+    hasMatrices: device.features.has(MATRICES),
+  };
 }

@@ -2,57 +2,87 @@
 
 import { SigmoidAttentionKernels } from '../../wgsl/attention.js';
 import type { GpuTensor } from '../../wgsl/tensor.js';
-import { numberToFloat16 } from '../../op/half.js';
+import { float16ToNumber, numberToFloat16 } from '../../op/half.js';
 import { attributesOf } from './models.js';
 import { clock, type Contender } from './race.js';
 import type { BenchShape } from './shapes.js';
 
 /** As often as ONNX Runtime submits: the GPU starts while the rest is encoded. */
 const CALLS_PER_SUBMIT = 8;
-const HEAT_BYTES = 2 ** 28;
-const HEAT_MILLISECONDS = 1200;
+/** At most, and at least where the clock was seen before. */
+const HEAT_MILLISECONDS = 1500;
+const SHORT_HEAT_MILLISECONDS = 200;
+const HEAT_LOOPS = 50;
+const ARITHMETIC_STEPS = 1024;
+const ARITHMETIC_GROUPS = 4096;
+/** Of one repetition of {@link KernelBench.arithmetic}. */
+export const ARITHMETIC_FLOPS = ARITHMETIC_GROUPS * 256 * ARITHMETIC_STEPS * 8 * 2;
 
-export interface HostData {
-  readonly x: Float32Array;
-  readonly k: Float32Array;
-  readonly v: Float32Array;
+type Numbers = Float32Array | Uint16Array;
+
+export interface HostData<T extends Numbers = Numbers> {
+  readonly x: T;
+  readonly k: T;
+  readonly v: T;
 }
 
-/** Numbers of deviation about 1, the same everywhere. */
-export function hostData({ heads, queryLength, keyLength, headSize }: BenchShape): HostData {
+/** Numbers of deviation about 1; as many as a prime, so that no two rows are equal. */
+const WAVE = Float32Array.from({ length: 65_537 }, (_, i) => 1.4 * Math.sin(12.9898 * i + (i % 7)));
+const HALVES = Uint16Array.from(WAVE, numberToFloat16);
+const ROUNDED = Float32Array.from(HALVES, float16ToNumber);
+
+/** The tensors of a shape, the same everywhere, as numbers that its type represents. */
+export function hostData(shape: BenchShape): HostData<Float32Array> {
+  return drawn(shape, shape.type === 'f32' ? WAVE : ROUNDED, (count) => new Float32Array(count));
+}
+
+/** The same as they are stored. */
+export function storedData(shape: BenchShape): HostData {
+  return shape.type === 'f32' ? hostData(shape) : drawn(shape, HALVES, (count) => new Uint16Array(count));
+}
+
+function drawn<T extends Numbers>(
+  { heads, queryLength, keyLength, headSize }: BenchShape,
+  table: T,
+  allocate: (count: number) => T,
+): HostData<T> {
   const width = heads * headSize;
-  const wave = (count: number, phase: number): Float32Array => {
-    const values = new Float32Array(count);
-    for (let i = 0; i < count; i++) values[i] = WAVE[(i * phase) % WAVE.length]!;
+  const wave = (count: number, phase: number): T => {
+    const values = allocate(count);
+    for (let i = 0; i < count; i++) values[i] = table[(i * phase) % table.length]!;
     return values;
   };
   return { x: wave(queryLength * width, 1), k: wave(keyLength * width, 2), v: wave(keyLength * width, 3) };
 }
 
-/** As many as a prime, so that no two rows are equal. */
-const WAVE = Float32Array.from({ length: 65_537 }, (_, i) => 1.4 * Math.sin(12.9898 * i + (i % 7)));
-
-export function bytesOf(values: Float32Array, type: BenchShape['type']): Float32Array | Uint16Array {
-  return type === 'f32' ? values : Uint16Array.from(values, numberToFloat16);
+export interface Repeated extends Contender {
+  readonly runOnGpu: Contender['run'] | null;
+  free(): void;
 }
 
 export class KernelBench {
   readonly device: GPUDevice;
   readonly #kernels: SigmoidAttentionKernels;
+  /** Milliseconds of {@link HEAT_LOOPS} repetitions of the loop of multiply-adds, at the best clock seen. */
+  #fastestLoop = Infinity;
 
   constructor(device: GPUDevice) {
     this.device = device;
     this.#kernels = new SigmoidAttentionKernels(device);
   }
 
-  tensor(values: Float32Array, shape: BenchShape, length: number): GpuTensor {
-    const data = bytesOf(values, shape.type);
+  /** GPU memory that the kernels hold for themselves. */
+  get scratchBytes(): number {
+    return this.#kernels.counts.scratchBytes;
+  }
+
+  tensor(data: Numbers, shape: BenchShape, length: number): GpuTensor {
     const buffer = this.device.createBuffer({
       size: data.byteLength,
       usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
       mappedAtCreation: true,
     });
-    new Uint8Array(buffer.getMappedRange()).set(new Uint8Array(data.buffer));
+    new Uint8Array(buffer.getMappedRange()).set(new Uint8Array(data.buffer, 0, data.byteLength));
     buffer.unmap();
     return {
       buffer,
@@ -63,11 +93,12 @@ export class KernelBench {
 
   /** A function that runs `calls` calls in one submission and returns their milliseconds; and the result. */
   prepare(shape: BenchShape): {
-    run(calls: number): Promise<number>;
+    readonly run: (calls: number) => Promise<number>;
+    readonly runOnGpu: Contender['run'] | null;
     result(): Promise<ArrayBuffer>;
     free(): void;
   } {
-    const data = hostData(shape);
+    const data = storedData(shape);
     const Q = this.tensor(data.x, shape, shape.queryLength);
     const K = this.tensor(data.k, shape, shape.keyLength);
     const V = this.tensor(data.v, shape, shape.keyLength);
@@ -85,6 +116,10 @@ export class KernelBench {
     };
     return {
       run,
+      runOnGpu: this.#onGpu((encoder, calls) => {
+        for (let call = 0; call < calls; call++)
+          this.#kernels.encode(encoder, { Q, K, V }, { Y }, attributesOf(shape));
+      }),
       result: () => this.read(Y.buffer),
       free: () => [Q, K, V, Y].forEach(({ buffer }) => buffer.destroy()),
     };
@@ -104,50 +139,118 @@ export class KernelBench {
     return copy;
   }
 
-  /** Keeps the GPU busy for a second or so: idle ones fall to a fifth of their clock and take that long to come back. */
+  /**
+   * The time of repeated commands on the GPU itself, from timestamps around them: what recording them costs is left out.
+   * `null` where the device has no timestamps.
+   */
+  #onGpu(record: (encoder: GPUCommandEncoder, repetitions: number) => void): Contender['run'] | null {
+    if (!this.device.features.has('timestamp-query')) return null;
+    const querySet = this.device.createQuerySet({ type: 'timestamp', count: 4 });
+    const times = this.device.createBuffer({
+      size: 32,
+      usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+    });
+    return async (repetitions) => {
+      const encoder = this.device.createCommandEncoder();
+      const stamp = (at: number): void =>
+        encoder
+          .beginComputePass({
+            timestampWrites: { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 },
+          })
+          .end();
+      stamp(0);
+      record(encoder, repetitions);
+      stamp(2);
+      encoder.resolveQuerySet(querySet, 0, 4, times, 0);
+      this.device.queue.submit([encoder.finish()]);
+      const [, begin, end] = new BigUint64Array(await this.read(times));
+      return Number(end! - begin!) / 1e6;
+    };
+  }
+
+  /** Keeps the GPU busy until it has its clock: idle ones fall to a fifth of it and take a second or so to come back. */
   async heat(): Promise<void> {
-    const { run, free } = this.copy(HEAT_BYTES);
+    const { run, free } = this.arithmetic();
     const start = performance.now();
-    while (performance.now() - start < HEAT_MILLISECONDS) await run(20);
+    const least = this.#fastestLoop === Infinity ? HEAT_MILLISECONDS : SHORT_HEAT_MILLISECONDS;
+    for (let elapsed = 0; elapsed < HEAT_MILLISECONDS; elapsed = performance.now() - start) {
+      const milliseconds = await run(HEAT_LOOPS);
+      this.#fastestLoop = Math.min(this.#fastestLoop, milliseconds);
+      if (elapsed >= least && milliseconds < 1.05 * this.#fastestLoop) break;
+    }
     free();
   }
 
   /** A contender whose repetitions are plain copies of so many bytes from buffer to buffer. */
-  copy(bytes: number): Contender & { free(): void } {
-    const code = `
-      @group(0) @binding(0) var<storage, read> source: array<vec4f>;
+  copy(bytes: number): Repeated {
+    const buffer = (): GPUBuffer => this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.STORAGE });
+    const groups = bytes / 16 / 256;
+    const x = Math.min(groups, 32768);
+    return this.#repeated(
+      `@group(0) @binding(0) var<storage, read> source: array<vec4f>;
       @group(0) @binding(1) var<storage, read_write> target_: array<vec4f>;
-      @compute @workgroup_size(256) fn copy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
+      @compute @workgroup_size(256) fn repeated(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
         let i = id.x + id.y * n.x * 256u;
         target_[i] = source[i];
-      }`;
-    const buffer = (): GPUBuffer => this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.STORAGE });
-    const buffers = [buffer(), buffer()];
-    const module = this.device.createShaderModule({ code });
+      }`,
+      [buffer(), buffer()],
+      [x, Math.ceil(groups / x)],
+      [5, 45],
+    );
+  }
+
+  /** A contender of nothing but multiply-adds, {@link ARITHMETIC_FLOPS} a repetition: it shows the clock of the GPU. */
+  arithmetic(): Repeated {
+    return this.#repeated(
+      `@group(0) @binding(0) var<storage, read_write> sums: array<vec4f>;
+      @compute @workgroup_size(256) fn repeated(@builtin(global_invocation_id) id: vec3u) {
+        var a = vec4f(f32(id.x));
+        var b = a + 1.0;
+        for (var i = 0u; i < ${ARITHMETIC_STEPS}u; i++) {
+          a = fma(a, vec4f(0.999), vec4f(0.25));
+          b = fma(b, vec4f(0.998), vec4f(0.5));
+        }
+        sums[id.x % 1024u] = a + b;
+      }`,
+      [this.device.createBuffer({ size: 16 * 1024, usage: GPUBufferUsage.STORAGE })],
+      [ARITHMETIC_GROUPS, 1],
+      [2, 12],
+    );
+  }
+
+  /** Repetitions of one dispatch in one pass. */
+  #repeated(
+    code: string,
+    buffers: readonly GPUBuffer[],
+    grid: readonly [number, number],
+    lengths: readonly [number, number],
+  ): Repeated {
     const pipeline = this.device.createComputePipeline({
       layout: 'auto',
-      compute: { module, entryPoint: 'copy' },
+      compute: { module: this.device.createShaderModule({ code }), entryPoint: 'repeated' },
     });
     const group = this.device.createBindGroup({
       layout: pipeline.getBindGroupLayout(0),
-      entries: buffers.map((resource, binding) => ({ binding, resource: { buffer: resource } })),
+      entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
     });
-    const groups = bytes / 16 / 256;
-    const x = Math.min(groups, 32768);
+    const record = (encoder: GPUCommandEncoder, repetitions: number): void => {
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      for (let repetition = 0; repetition < repetitions; repetition++) pass.dispatchWorkgroups(...grid);
+      pass.end();
+    };
     return {
-      lengths: [5, 45],
-      run: async (copies) => {
+      lengths,
+      run: async (repetitions) => {
         const start = clock.milliseconds();
         const encoder = this.device.createCommandEncoder();
-        const pass = encoder.beginComputePass();
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, group);
-        for (let copy = 0; copy < copies; copy++) pass.dispatchWorkgroups(x, Math.ceil(groups / x));
-        pass.end();
+        record(encoder, repetitions);
         this.device.queue.submit([encoder.finish()]);
         await this.device.queue.onSubmittedWorkDone();
         return clock.milliseconds() - start;
       },
+      runOnGpu: this.#onGpu(record),
       free: () => buffers.forEach((own) => own.destroy()),
     };
   }

@@ -23,14 +23,17 @@ import { clock, processorTime } from './race.js';
 import { DECODE_SHAPES, LONG_SHAPES, prefillShapes } from './shapes.js';
 import { ModelBench, type ModelRow } from './whole-models.js';
 
-const { gpu, device, adapterName, isSoftware } = await openDevice();
+const { gpu, device, adapterName, isSoftware } = await openDevice('subgroups');
 if (isSoftware) clock.milliseconds = processorTime;
 const hasFloat16 = device.features.has('shader-f16');
 const rounds = isSoftware ? 3 : 5;
 const bench = new KernelBench(device);
 // ONNX Runtime's attention is wrong where a subgroup has fewer than 8 lanes, and right on a device without subgroups.
-const plain = await openDevice(false);
-const ortWeb = await loadOrtWeb(gpu, [device, plain.device]);
+const plain = await openDevice('plain');
+const special = await openDevice('matrices');
+const matrices = special.hasMatrices ? new KernelBench(special.device) : undefined;
+const other = await openDevice('subgroups');
+const ortWeb = await loadOrtWeb(gpu, [device, other.device, plain.device]);
 const peers: Provider = isSoftware
   ? {
       ort: ortWeb as unknown as Provider['ort'],
@@ -47,42 +50,59 @@ let boundaryMs: number | null = null;
 const file = argument('--json');
 const isOffered = ({ type }: { type: 'f32' | 'f16' }): boolean => type === 'f32' || hasFloat16;
 
-print('prefill', 'ours', 'TFLOP/s', 'ORT', 'ratio', 'function', 'ratio');
+print(
+  'prefill',
+  ...['ours', 'TFLOP/s', 'ORT', 'ratio', 'function', 'ratio', 'matrices', 'ratio', 'spread', 'clock'],
+);
 for (const shape of prefillShapes(isSoftware).filter(isOffered)) {
-  const row = await prefillRow(bench, shape, { peers, isSoftware, rounds });
+  const row = await prefillRow(bench, shape, { peers, isSoftware, rounds, matrices });
   keep(row);
-  print(row.shape, row.ours, row.tflops, row.ort, row.ratio, row.function, row.functionRatio);
+  print(
+    row.shape,
+    ...[row.ours, row.tflops, row.ort, row.ratio, row.function, row.functionRatio],
+    ...[row.matrices, row.matricesRatio, row.spread, row.clock],
+  );
   for (const remark of row.remarks) console.log(`    ${remark}`);
 }
 if (!isSoftware) {
-  print('\ndecode', 'ours', 'GB/s', 'copy', 'share');
+  print('\ndecode', 'ours', 'on GPU', 'GB/s', 'copy', 'share', 'spread', 'clock');
   for (const shape of DECODE_SHAPES.filter(isOffered)) {
     const row = await decodeRow(bench, shape, rounds);
     keep(row);
-    print(row.shape, row.ours, row.bandwidth, row.copyBandwidth, row.share);
+    print(row.shape, row.ours, row.gpu, row.bandwidth, row.copyBandwidth, row.share, row.spread, row.clock);
   }
-  print('\nlong', 'ours', 'TFLOP/s');
+  print('\nlong', 'ours', 'TFLOP/s', 'MB extra', 'MB scores', 'spread', 'clock');
   for (const shape of LONG_SHAPES.filter(isOffered)) {
     const row = await longRow(bench, shape, 3);
     keep(row);
-    print(row.shape, row.ours, row.tflops);
+    print(row.shape, row.ours, row.tflops, row.extraBytes / 1e6, row.scoreBytes / 1e6, row.spread, row.clock);
   }
 }
 
-const models = new ModelBench(ortWeb, device);
+const models = new ModelBench(ortWeb, device, other.device);
 const size = isSoftware ? { layers: 2, heads: 2, headSize: 64 } : { layers: 4, heads: 12, headSize: 64 };
-print('\nwhole model', 'cut', 'original', 'ratio', 'function', 'ratio', 'difference');
+print('\nwhole model', 'cut', 'original', 'ratio', 'function', 'ratio', 'difference', 'spread', 'clock');
 for (const causal of [false, true])
-  for (const length of isSoftware ? [16, 64, 256, 512] : [128, 512, 2048]) {
+  for (const length of isSoftware ? [16, 64, 256, 512] : [128, 512, 2048, 4096]) {
     const name = `${causal ? 'GPT' : 'ViT'}, ${size.layers} layers of ${size.heads} heads of ${size.headSize}, N ${length}`;
     const row = await models.row(
       name,
       { ...size, length, causal },
       isSoftware ? 3 : 7,
-      isSoftware ? undefined : () => bench.heat(),
+      isSoftware ? undefined : bench,
     );
     keep(row);
-    print(row.model, row.cut, row.original, row.ratio, row.function, row.functionRatio, row.difference);
+    print(
+      row.model,
+      row.cut,
+      row.original,
+      row.ratio,
+      row.function,
+      row.functionRatio,
+      row.difference,
+      row.spread,
+      row.clock,
+    );
   }
 boundaryMs = await models.boundary(2, 32, rounds);
 console.log(`\na cut adds ${boundaryMs.toFixed(2)} ms to a layer`);

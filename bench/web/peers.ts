@@ -1,7 +1,7 @@
 /** ONNX Runtime's WebGPU provider as the peer: its own MultiHeadAttention, and the portable function. */
 
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
-import { bytesOf, hostData } from './kernels.js';
+import { storedData } from './kernels.js';
 import { chainModel, type PeerKind } from './models.js';
 import { clock, type Contender } from './race.js';
 import type { BenchShape } from './shapes.js';
@@ -22,13 +22,9 @@ export interface Provider {
 
 function feedsOf(shape: BenchShape, { ort }: Provider): Record<string, Tensor> {
   const width = shape.heads * shape.headSize;
-  const data = hostData(shape);
-  const tensor = (values: Float32Array, length: number): Tensor =>
-    new ort.Tensor(shape.type === 'f32' ? 'float32' : 'float16', bytesOf(values, shape.type) as never, [
-      1,
-      length,
-      width,
-    ]);
+  const data = storedData(shape);
+  const tensor = (values: Float32Array | Uint16Array, length: number): Tensor =>
+    new ort.Tensor(shape.type === 'f32' ? 'float32' : 'float16', values as never, [1, length, width]);
   return {
     x: tensor(data.x, shape.queryLength),
     k: tensor(data.k, shape.keyLength),

@@ -7,7 +7,8 @@ import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import { convert, openModel } from '../../converter/index.js';
 import { install, type OrtModule } from '../../op/web/index.js';
 import type { OrtWeb } from './ort-web.js';
-import { clock, type Contender, race } from './race.js';
+import { ARITHMETIC_FLOPS, type KernelBench } from './kernels.js';
+import { clock, type Contender, steadyRace } from './race.js';
 import { transformer, type TransformerShape } from './transformer.js';
 
 export interface ModelRow {
@@ -23,41 +24,48 @@ export interface ModelRow {
   readonly functionRatio: number;
   /** Largest difference from the original's output, relative to its largest element. */
   readonly difference: number;
+  /** Between the quartiles of the rounds, relative to the median: of the contender where it is widest. */
+  readonly spread: number;
+  /** TFLOP/s of a loop of multiply-adds in the same rounds; `null` on software. */
+  readonly clock: number | null;
 }
 
 type Shape = Omit<TransformerShape, 'attention'>;
 
-/** Sessions on one device, with our kernels or without. */
+/** Sessions with our kernels on one device, and without on another: the runtime shares settings and memory within a device. */
 export class ModelBench {
   readonly #ort: OrtWeb;
-  readonly #options: InferenceSession.SessionOptions;
+  readonly #own: InferenceSession.SessionOptions;
+  readonly #stock: InferenceSession.SessionOptions;
 
-  constructor(ort: OrtWeb, device: GPUDevice) {
+  constructor(ort: OrtWeb, own: GPUDevice, stock: GPUDevice) {
     this.#ort = ort;
-    this.#options = { executionProviders: [{ name: 'webgpu', device }] as never };
+    const on = (device: GPUDevice): InferenceSession.SessionOptions => ({
+      executionProviders: [{ name: 'webgpu', device }] as never,
+    });
+    this.#own = on(own);
+    this.#stock = on(stock);
   }
 
   /** The model of a shape, original and converted faithfully, which must agree. */
-  async row(
-    name: string,
-    shape: Shape,
-    rounds: number,
-    heat: () => Promise<void> = () => Promise.resolve(),
-  ): Promise<ModelRow> {
+  async row(name: string, shape: Shape, rounds: number, gpu?: KernelBench): Promise<ModelRow> {
     const original = transformer({ ...shape, attention: 'softmax' });
     const feeds = this.#feeds(shape);
     const sessions = [
       await this.#withKernels(converted(original)),
-      await this.#stock(original),
-      await this.#stock(converted(original)),
+      await this.#without(original),
+      await this.#without(converted(original)),
     ];
     const outputs: Float32Array[] = [];
     for (const session of sessions) outputs.push((await session.run(feeds))['y']!.data as Float32Array);
-    await heat();
-    const [cut, theirs, body] = await race(
-      sessions.map((session) => runsOf(session, feeds)),
+    const arithmetic = gpu?.arithmetic();
+    const { results, spread } = await steadyRace(
+      [...sessions.map((session) => runsOf(session, feeds)), ...(arithmetic ? [arithmetic] : [])],
       rounds,
+      () => gpu?.heat() ?? Promise.resolve(),
     );
+    arithmetic?.free();
+    const [cut, theirs, body, loop] = results;
     for (const session of sessions) await session.release();
     return {
       kind: 'whole model',
@@ -68,6 +76,8 @@ export class ModelBench {
       ratio: theirs!.ratio,
       functionRatio: body!.ratio,
       difference: difference(outputs[0]!, outputs[1]!),
+      spread,
+      clock: loop === undefined ? null : ARITHMETIC_FLOPS / loop.milliseconds / 1e9,
     };
   }
 
@@ -84,7 +94,7 @@ export class ModelBench {
         const model = transformer({ ...shape, layers, attention: kind });
         sessions.set(
           layers,
-          await (kind === 'sum' ? this.#stock(model) : this.#withKernels(converted(model))),
+          await (kind === 'sum' ? this.#without(model) : this.#withKernels(converted(model))),
         );
       }
       const feeds = this.#feeds({ ...shape, layers: few });
@@ -97,7 +107,8 @@ export class ModelBench {
         },
       };
     };
-    const [cut, whole] = await race([await perLayer('softmax'), await perLayer('sum')], rounds);
+    const { results } = await steadyRace([await perLayer('softmax'), await perLayer('sum')], rounds);
+    const [cut, whole] = results;
     return cut!.milliseconds - whole!.milliseconds;
   }
 
@@ -110,15 +121,15 @@ export class ModelBench {
     return { x0: new this.#ort.Tensor('float32', data, [1, length, width]) as Tensor };
   }
 
-  #stock(model: Uint8Array): Promise<InferenceSession> {
-    return this.#ort.InferenceSession.create(model, this.#options) as Promise<InferenceSession>;
+  #without(model: Uint8Array): Promise<InferenceSession> {
+    return this.#ort.InferenceSession.create(model, this.#stock) as Promise<InferenceSession>;
   }
 
   async #withKernels(model: Uint8Array): Promise<InferenceSession> {
     const uninstall = install(this.#ort as unknown as OrtModule, { functionBelow: 0 });
-    const session = await this.#stock(model);
+    const session = await this.#ort.InferenceSession.create(model, this.#own);
     uninstall();
-    return session;
+    return session as InferenceSession;
   }
 }
 

@@ -10,10 +10,12 @@ import type { Feeds, Fetches, Results, SessionHandler } from './runtime.js';
 import type { SplitSession } from './split-session.js';
 
 /** Query length times key length above which the kernels were faster on every device measured: nothing is tried there. */
-export const MEASURED_BELOW = 128 * 128;
+export const MEASURED_BELOW = 512 * 512;
 
 /** Timed runs of each way before one is chosen. */
 const TRIALS = 3;
+/** One timed run of each is enough where a way takes so many times as long as the other. */
+const PLAIN_RATIO = 1.5;
 /** Input shapes whose choice is remembered. */
 const MAX_SHAPES = 256;
 
@@ -43,8 +45,10 @@ class Choice {
     this.#times[way].push(milliseconds);
     const { cut, function: body } = this.#times;
     // The first run of each way is left out: it makes pipelines and buffers.
-    if (cut.length > TRIALS && body.length > TRIALS)
-      this.#chosen = Math.min(...body.slice(1)) < Math.min(...cut.slice(1)) ? 'function' : 'cut';
+    const [ours, theirs] = [Math.min(...cut.slice(1)), Math.min(...body.slice(1))];
+    const isPlain = Math.max(ours, theirs) > PLAIN_RATIO * Math.min(ours, theirs);
+    const trials = isPlain ? 1 : TRIALS;
+    if (cut.length > trials && body.length > trials) this.#chosen = theirs < ours ? 'function' : 'cut';
   }
 }
 

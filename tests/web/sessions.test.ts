@@ -19,6 +19,7 @@ else {
       for (const model of [
         { layers: 3, heads: 2, headSize: 16 },
         { layers: 2, heads: 3, headSize: 20, masked: true, presents: true },
+        { layers: 3, heads: 2, headSize: 16, presents: true, unnamed: true },
       ]) {
         const differences = await page.run<Record<string, number>>('differences', { model, length: 37 });
         for (const [name, difference] of Object.entries(differences))

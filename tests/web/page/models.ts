@@ -23,6 +23,8 @@ export interface LayeredModel {
   readonly masked?: boolean;
   /** present_key and present_value of every layer are graph outputs. */
   readonly presents?: boolean;
+  /** The outputs present_key and present_value of every second layer are left unnamed. */
+  readonly unnamed?: boolean;
   /** Weights are in external data of this location instead of in the model. */
   readonly external?: string;
 }
@@ -45,6 +47,7 @@ export function layeredModel({
   headSize,
   masked,
   presents,
+  unnamed,
   external,
 }: LayeredModel): BuiltModel {
   const width = heads * headSize;
@@ -79,7 +82,8 @@ export function layeredModel({
     const name = (what: string): string => `layer${layer}_${what}`;
     for (const part of ['q', 'k', 'v']) node('MatMul', [x, weight(name(`w${part}`))], [name(part)]);
     const outputs = [name('attended')];
-    if (presents) {
+    if (unnamed && layer % 2 === 1) outputs.push('', '');
+    else if (presents) {
       outputs.push(name('present_key'), name('present_value'));
       presentNames.push(...outputs.slice(1));
     }
