@@ -25,8 +25,9 @@ export interface Runtime {
   /**
    * @param model the bytes of a model, or its file
    * @param folder where the external data of bytes lies
+   * @param plain run the graph node by node as it is written, without the runtime's optimisations
    */
-  open(model: Uint8Array | string, folder?: string): Promise<Session>;
+  open(model: Uint8Array | string, folder?: string, plain?: boolean): Promise<Session>;
 }
 
 const SESSION_OPTIONS: ort.InferenceSession.SessionOptions = { logSeverityLevel: 4 };
@@ -49,12 +50,16 @@ export async function openRuntime({ spinning = false }: RuntimeOptions = {}): Pr
   const operator = await loadOperator();
   return {
     operator,
-    open: async (model, folder) => {
+    open: async (model, folder, plain = false) => {
       const config = {
         ...(spinning ? {} : { intra_op: { allow_spinning: '0' } }),
         ...(folder === undefined ? {} : { model_external_initializers_file_folder_path: folder }),
       };
-      const options = { ...SESSION_OPTIONS, extra: { session: config } };
+      const options: ort.InferenceSession.SessionOptions = {
+        ...SESSION_OPTIONS,
+        ...(plain ? { graphOptimizationLevel: 'disabled' } : {}),
+        extra: { session: config },
+      };
       const session =
         typeof model === 'string'
           ? await runtime.InferenceSession.create(model, options)

@@ -40,12 +40,18 @@ const CHOICES: ReadonlySet<string> = new Set([
   'TopK',
 ]);
 
-/** A node of the main graph that rounds or chooses, so that the last digit of its input can matter; `null` without one. */
+/** A node that rounds or chooses, so that the last digit of its input can matter; `null` without one. */
 export function choosingNode({ nodes }: Graph): string | null {
   const rounds = (node: GraphNode): boolean =>
     node.opType === 'MatMulNBits' && intAttribute(node, 'accuracy_level', 0) === 4;
-  const node = nodes.find((entry) => CHOICES.has(entry.opType) || rounds(entry));
-  return node ? `'${nodeLabel(node)}' (${node.opType})` : null;
+  for (const node of nodes) {
+    if (CHOICES.has(node.opType) || rounds(node)) return `'${nodeLabel(node)}' (${node.opType})`;
+    for (const body of node.subgraphs) {
+      const inside = choosingNode(body);
+      if (inside !== null) return inside;
+    }
+  }
+  return null;
 }
 
 /** @param variant changes of the original */

@@ -107,3 +107,24 @@ export function judgeBeside(
       `rounds or chooses at run time, as in ${choice}, where a last digit can decide`,
   };
 }
+
+/** Outputs may differ so many times as much as the original's own do between two ways of running it. */
+const OWN_DIFFERENCES = 3;
+
+/** The verdict where sites lie in nested graphs of a model that differs from itself when the runtime runs it another way. */
+export function judgeByOwn(
+  drift: readonly Distance[],
+  own: readonly Distance[],
+  choice: string,
+  inputs: string,
+): { passed: boolean; verdict: string } | null {
+  const allowed = own.map(({ maxRelative }) => OWN_DIFFERENCES * maxRelative);
+  if (!drift.every(({ maxRelative }, i) => maxRelative <= allowed[i]!)) return null;
+  return {
+    passed: true,
+    verdict:
+      `verified as far as the model can be told from itself: outputs differ from the original by ${scientific(worst(drift))}, ` +
+      `and its own, with and without the runtime's optimisations, by ${scientific(worst(own))} on ${inputs}, since it ` +
+      `rounds or chooses at run time, as in ${choice}, where a last digit can decide`,
+  };
+}

@@ -18,7 +18,14 @@ import type { Outputs, Runtime, Session } from './runtime.js';
 import { isSwappable, swapActivations, SwapRefusal, type SwapSite } from './swap.js';
 import { variantOf, type Variant } from './variant.js';
 import { choosingNode, sideBySide } from './side-by-side.js';
-import { judge, judgeBeside, TOLERANCE, type SiteDistance, type Verification } from './verification.js';
+import {
+  judge,
+  judgeBeside,
+  judgeByOwn,
+  TOLERANCE,
+  type SiteDistance,
+  type Verification,
+} from './verification.js';
 
 /** A model and the folder of its external data. */
 export interface PlacedModel {
@@ -149,7 +156,10 @@ export async function verify(request: VerifyRequest, runtime: Runtime): Promise<
     const choice = choosingNode(original.model.graph);
     const base = exact ? {} : (swapped?.variant ?? null);
     const comparable = mode !== null && base !== null && visible.length === replaced.length;
-    if (!judgement.passed && choice !== null && comparable) {
+    if (!judgement.passed && choice !== null && exact && visible.length < replaced.length) {
+      const own = await ownDifferences(original, samples, runtime);
+      judgement = judgeByOwn(driftResults, own, choice, inputs) ?? judgement;
+    } else if (!judgement.passed && choice !== null && comparable) {
       beside = await compareBeside(request, base, samples, runtime);
       const far = exact ? driftResults : structureResults;
       judgement = judgeBeside(far, beside, tolerance, choice, inputs) ?? judgement;
@@ -258,6 +268,27 @@ async function compareBeside(
     return meters.map((meter) => meter.result());
   } finally {
     await session.close();
+  }
+}
+
+/** How far the original's outputs are from its own, run without the runtime's optimisations. */
+async function ownDifferences(
+  { model, folder }: PlacedModel,
+  samples: SampleSource,
+  runtime: Runtime,
+): Promise<Distance[]> {
+  const bytes = variantOf(model, {});
+  const meters = model.graph.outputs.map(({ name }) => new DistanceMeter(name));
+  const [first, second] = [await runtime.open(bytes, folder), await runtime.open(bytes, folder, true)];
+  try {
+    for await (const feeds of samples) {
+      const [a, b] = [await first.run(feeds), await second.run(feeds)];
+      for (const meter of meters) meter.add(a[meter.name]!, b[meter.name]!);
+    }
+    return meters.map((meter) => meter.result());
+  } finally {
+    await first.close();
+    await second.close();
   }
 }
 

@@ -14,7 +14,7 @@ export interface SmallModel {
   /** Multiplies the query weights: larger makes attention more peaked. */
   readonly sharpness?: number;
   readonly causal?: boolean;
-  /** Between layers only what rounding at the 18th binary place cuts off stays, which turns on the last digits. */
+  /** Between layers, normalised rows keep only what rounding at the 18th binary place cuts off: the last digits decide. */
   readonly rounds?: boolean;
   readonly seed?: number;
 }
@@ -76,7 +76,12 @@ export function attentionModel({
     initializer.push(float(name, [width, width], values));
     return name;
   };
-  if (rounds) initializer.push(float('fine', [], [2 ** 18]));
+  if (rounds) {
+    const flat = (name: string, number: number): proto.onnx.ITensorProto =>
+      float(name, [width], new Array<number>(width).fill(number));
+    initializer.push(float('fine', [], [2 ** 18]), float('two', [], [2]), float('small', [], [1e-5]));
+    initializer.push(flat('gamma', 1), flat('beta', 0));
+  }
   let x = 'x';
   for (let layer = 0; layer < layers; layer++) {
     const at = (name: string): string => `${name}_${layer}`;
@@ -110,7 +115,16 @@ export function attentionModel({
     );
     x = add('Add', [x, out], layer === layers - 1 ? 'y' : at('x_next'));
     if (!rounds || layer === layers - 1) continue;
-    const fine = add('Mul', [x, 'fine'], at('fine'));
+    const last: Attribute[] = [{ name: 'axes', type: 7, ints: [-1] }];
+    const centred = add('Sub', [x, add('ReduceMean', [x], at('mean'), last)], at('centred'));
+    const variance = add('ReduceMean', [add('Pow', [centred, 'two'], at('square'))], at('variance'), last);
+    const deviation = add('Sqrt', [add('Add', [variance, 'small'], at('above_0'))], at('deviation'));
+    const scaled = add(
+      'Mul',
+      [add('Div', [centred, deviation], at('normalised')), 'gamma'],
+      at('scaled_row'),
+    );
+    const fine = add('Mul', [add('Add', [scaled, 'beta'], at('norm')), 'fine'], at('fine'));
     x = add('Sub', [fine, add('Round', [fine], at('rounded'))], at('rest'));
   }
   return encode(

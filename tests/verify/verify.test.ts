@@ -1,11 +1,45 @@
 /** Verification passes right conversions of every mode and fails wrong ones. */
 import assert from 'node:assert/strict';
+import proto from 'onnx-proto';
 import { convert, openModel, type Mode, type SiteParameters } from '../../converter/index.js';
 import { openRuntime, type Runtime } from '../../converter/verify/runtime.js';
 import type { Verification } from '../../converter/verify/verification.js';
 import { verify } from '../../converter/verify/verify.js';
 import { provenanceOf } from '../../converter/verify/provenance.js';
 import { attentionModel } from '../cli/small-models.js';
+
+/** The model in both branches of an `If`, as merged decoders are written. */
+function inBranches(bytes: Uint8Array): Uint8Array {
+  const model = proto.onnx.ModelProto.decode(bytes);
+  const graph = model.graph!;
+  const [x, y] = [graph.input!, graph.output!];
+  const branch = (name: string): proto.onnx.IAttributeProto => {
+    const made = (value: string): string => (value === 'x' ? value : `${name}/${value}`);
+    const node = graph.node!.map((entry) => ({
+      ...entry,
+      input: entry.input!.map((value) =>
+        graph.initializer!.some((tensor) => tensor.name === value) ? value : made(value),
+      ),
+      output: entry.output!.map(made),
+    }));
+    return { name, type: 5, g: { name, node, output: y.map((value) => ({ ...value, name: made('y') })) } };
+  };
+  const choice = proto.onnx.NodeProto.create({
+    opType: 'If',
+    input: ['second'],
+    output: ['y'],
+    attribute: [branch('then_branch'), branch('else_branch')],
+  });
+  const second = { name: 'second', type: { tensorType: { elemType: 9, shape: { dim: [] } } } };
+  model.graph = proto.onnx.GraphProto.create({
+    name: 'merged',
+    node: [choice],
+    input: [...x, second],
+    output: y,
+    initializer: graph.initializer!,
+  });
+  return proto.onnx.ModelProto.encode(model).finish();
+}
 
 describe('verification', function () {
   this.timeout(60_000);
@@ -99,6 +133,18 @@ describe('verification', function () {
       assert.match(wrong.verdict, /^verification failed/);
     });
   }
+
+  it('measures nested sites of a model that rounds by how far it differs from itself', async () => {
+    const bytes = inBranches(attentionModel({ layers: 2, headSize: 5, rounds: true }));
+    const { passed, verdict, drift, tolerance, beside } = await verified(bytes, 'faithful');
+    assert.equal(passed, true, verdict);
+    assert.match(verdict, /told from itself/);
+    assert.ok(drift[0]!.maxRelative > tolerance, String(drift[0]!.maxRelative));
+    assert.deepEqual(beside, []);
+    // One that does not round is held to the tolerance.
+    const plain = await verified(inBranches(softmax), 'faithful', {}, { bias: -2 });
+    assert.equal(plain.passed, false, plain.verdict);
+  });
 
   it('finds mode, sites and parameters in a converted file', () => {
     const original = openModel(softmax);
