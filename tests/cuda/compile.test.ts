@@ -27,18 +27,24 @@ async function compile(source: string, object: string, target: readonly string[]
   return stdout + stderr;
 }
 
+/** Bytes of spills by the kind of kernel, the first that fits. */
+const ALLOWED: readonly (readonly [RegExp, number])[] = [
+  [/HopperShape\w*ELb1E/, Infinity],
+  [/HopperShape/, 160],
+  [/ReciprocalWeights/, 32],
+];
+
 /**
  * Registers may be spilled in the general Hopper kernels (masks, ALiBi, softcap, normalize), and a few in the others: by
- * the producer, and by the consumers where they change tiles or wait (docs/cuda-ladder.md). The mma.sync kernel spills
- * none at this head size.
+ * the producer, and by the consumers where they change tiles or wait (docs/cuda-ladder.md). The mma.sync kernels of the
+ * reciprocal formula may spill a few where long rows are added up in segments; the others must not.
  */
 function assertHot(report: string): void {
   const kernels = report.split('Compiling entry function').slice(1);
   assert.ok(kernels.length > 0, `the compiler reported no kernel:\n${report}`);
   const spilling = kernels.filter((kernel) => {
     const bytes = Number(/(\d+) bytes spill stores/.exec(kernel)?.[1]);
-    const general = /HopperShape\w*ELb1E/.test(kernel);
-    const allowed = general ? Infinity : kernel.includes('HopperShape') ? 160 : 0;
+    const allowed = ALLOWED.find(([kind]) => kind.test(kernel))?.[1] ?? 0;
     return !(bytes <= allowed);
   });
   assert.deepEqual(spilling, [], 'registers are spilled');
@@ -83,7 +89,7 @@ describe('CUDA kernels compile', function () {
     });
   }
 
-  it('mma.sync, head size 128: no spills', async () => {
+  it('mma.sync, head size 128: hardly any spills', async () => {
     assertHot(await compile(join(ROOT, 'cuda/mma/head_128.cu'), join(folder, 'mma.o'), AMPERE));
   });
 
