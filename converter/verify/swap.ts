@@ -83,6 +83,9 @@ class SwapBuilder {
     const { graph } = this.model;
     const { site, attributes } = this.swap.replacement;
     const { headScale, headBias, headGain, rowQuery, rowMoments } = this.swap.parameters;
+    const { keyLength } = site;
+    if (typeof keyLength === 'number' && keyLength !== this.swap.scores.dims[this.#keyAxis])
+      throw new SwapRefusal(`the keys of site ${site.name} lie on several axes of its scores`);
     this.#refuseRowMaximum();
     const result = new Map<GraphNode, readonly Node[]>();
     const centres = this.swap.parameters.centreScores === true;

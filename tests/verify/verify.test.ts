@@ -6,6 +6,7 @@ import { openRuntime, type Runtime } from '../../converter/verify/runtime.js';
 import type { Verification } from '../../converter/verify/verification.js';
 import { verify } from '../../converter/verify/verify.js';
 import { provenanceOf } from '../../converter/verify/provenance.js';
+import { FLOAT, ModelBuilder } from '../../proving/model-builder.js';
 import { attentionModel } from '../cli/small-models.js';
 
 /** The model in both branches of an `If`, as merged decoders are written. */
@@ -144,6 +145,20 @@ describe('verification', function () {
     // One that does not round is held to the tolerance.
     const plain = await verified(inBranches(softmax), 'faithful', {}, { bias: -2 });
     assert.equal(plain.passed, false, plain.verdict);
+  });
+
+  it('proves a site whose keys lie on two axes of the scores by the same rewrite in faithful mode', async () => {
+    const b = new ModelBuilder(18);
+    for (const name of ['q', 'k', 'v']) b.input(name, FLOAT, [2, 3, 5, 8]);
+    const scores = b.op('Einsum', ['q', 'k'], { equation: 'bijd,byzd->bijyz' });
+    const total = b.op('ReduceLogSumExp', [scores, b.ints([-2, -1])], { keepdims: 1 });
+    const weights = b.op('Exp', [b.op('Sub', [scores, total])]);
+    b.op('Einsum', [weights, 'v'], { equation: 'bijyz,byzd->bijd' }, 'y');
+    b.output('y');
+    const { passed, verdict, notes, sites } = await verified(b.toBytes(), 'paper');
+    assert.equal(passed, true, verdict);
+    assert.equal(sites.length, 1);
+    assert.match(notes.join(), /lie on several axes/);
   });
 
   it('finds mode, sites and parameters in a converted file', () => {
