@@ -6,7 +6,7 @@ import { planParameters, type Plan } from '../calibrate/plan.js';
 import type { Conversion, Mode } from '../conversion.js';
 import { convert, openModel, type Model } from '../index.js';
 import { writePieces } from '../onnx/file.js';
-import { REASONS } from '../reasons.js';
+import { REASONS, type ReasonCode } from '../reasons.js';
 import type { ReportInput } from '../report/report-input.js';
 import { openRuntime, type Runtime } from '../verify/runtime.js';
 import { variantOf } from '../verify/variant.js';
@@ -304,10 +304,22 @@ function reportNothing(file: string, conversion: Conversion, options: ConvertCom
       }),
     );
   }
-  const why = refused.map(({ name, reason }) => `${name}: ${REASONS[reason]}`).join('; ');
+  const named = new Map<ReasonCode, string[]>();
+  for (const { name, reason } of refused) named.set(reason, [...(named.get(reason) ?? []), name]);
+  const why = [...named].map(([reason, names]) => `${someOf(names)}: ${REASONS[reason]}`).join('; ');
+  const hint = named.has('mode') ? ' (faithful, paper and calibrated convert softmax)' : '';
   process.stderr.write(
-    `nothing to convert in ${file} with --mode ${options.mode}${why === '' ? ': no attention found' : `: ${why}`}\n`,
+    `nothing to convert in ${file} with --mode ${options.mode}${why === '' ? ': no attention found' : `: ${why}${hint}`}\n`,
   );
+}
+
+const NAMED_SITES = 3;
+
+/** The first names, and how many follow. */
+function someOf(names: readonly string[]): string {
+  const rest = names.length - NAMED_SITES;
+  const first = names.slice(0, rest > 1 ? NAMED_SITES : names.length).join(', ');
+  return rest > 1 ? `${first} and ${rest} more` : first;
 }
 
 function print(work: Work, { verification, unverified, metric }: Outcome): void {

@@ -175,6 +175,7 @@ describe('command line', function () {
       const { code, stdout, stderr } = await convert(model, mode, '--json');
       assert.equal(code, 3, stderr);
       assert.match(stderr, /^nothing to convert in .*\n$/);
+      assert.equal(stderr.includes('(faithful, paper and calibrated convert softmax)'), mode === 'fuse');
       assert.equal((JSON.parse(stdout) as ConvertJson).replaced, 0);
       assert.deepEqual((await readdir(folder)).sort(), inputs);
     }
