@@ -268,10 +268,6 @@ class Consumer {
         if (Shape::kSlots > 1) done = tile_place(shared_.tile[slot_ ^ 1], group_);
         store(done, slot_ ^ 1, out, sum);
       }
-      if (Shape::kSlots == 1 && last) {
-        done = tile_place(shared_.tile[slot_], group_);
-        release(slot_);
-      }
 
       const int first_key = work.first_key + step * Shape::kKeys;
       if constexpr (Shape::kGeneral)
@@ -280,6 +276,11 @@ class Consumer {
       else if (work.is_masked(step))
         hide_keys_out_of_range(score, args_.problem, tile_rows(shared_.tile[slot_], group_), first_key,
                                work.affine.slope);
+      // Masks are the last to read the tile.
+      if (Shape::kSlots == 1 && last) {
+        done = tile_place(shared_.tile[slot_], group_);
+        release(slot_);
+      }
       if constexpr (!Shape::kLeanLoop) wait_for_values();
       take_turn();
       if (unusual(score, work.affine))
