@@ -255,10 +255,10 @@ struct Guess {
     return affine;
   }
 
-  // Whether a score of the warp is too large for the guess; true where the affine map does not allow to tell.
+  // Whether one of these scores is too large for the guess; true where the affine map does not allow to tell.
   template <int kCount>
   static __device__ __forceinline__ bool unusual(const float (&score)[kCount], const Affine& affine) {
-    return __any_sync(~0u, largest_bits<kCount>(score) >= affine.limit);
+    return largest_bits<kCount>(score) >= affine.limit;
   }
 
   template <bool kUnusual>

@@ -171,9 +171,10 @@ class Consumer {
       named_barrier_arrive(1 + (group_ + 1 == Shape::kGroups ? 0 : group_ + 1), 256);
   }
 
-  __device__ __forceinline__ static bool unusual(const Scores& score, const Affine& affine) {
+  // All of a warpgroup has to issue the same products, so it decides together. Barriers 1 to 3 are the turns.
+  __device__ __forceinline__ bool unusual(const Scores& score, const Affine& affine) const {
     if constexpr (Shape::kAsks)
-      return Activation::unusual(score, affine);
+      return named_barrier_any(4 + group_, 128, Activation::unusual(score, affine));
     else
       return false;
   }
