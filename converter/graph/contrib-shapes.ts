@@ -26,6 +26,23 @@ function behindBatch(context: ShapeContext): ShapeContext {
   };
 }
 
+/** `[N, C, H, W]`, or `[N, H, W, C]` with channels_last, to `[N, C, H, W]`. */
+const blockedInput: ShapeRule = (context) => {
+  const dims = context.dims(0);
+  if (dims === null || intAttribute(context.node, 'channels_last', 0) === 0) return [dims];
+  return [[dims[0]!, dims.at(-1)!, ...dims.slice(1, -1)]];
+};
+
+/** `[N, C, H, W]` to the same with as many channels as the attribute says, which channels_last puts behind H and W. */
+const blockedOutput: ShapeRule = (context) => {
+  const dims = context.dims(0);
+  if (dims === null) return [null];
+  const channels = intAttribute(context.node, 'channels', dims[1]!);
+  const [batch, , ...space] = dims;
+  const isLast = intAttribute(context.node, 'channels_last', 0) === 1;
+  return [isLast ? [batch!, ...space, channels] : [batch!, channels, ...space]];
+};
+
 /** Rules by domain and operator; those of the same shape as a standard operator come from `standard`, keyed by operator. */
 export function contribRules(
   standard: Readonly<Record<string, ShapeRule>>,
@@ -48,6 +65,14 @@ export function contribRules(
     ],
     'com.microsoft:FusedGemm': (context) => standard['Gemm']!(context),
     'com.microsoft:FusedConv': standard['Conv']!,
+    // ONNX Runtime's blocked layout: channels padded to whole blocks, until ReorderOutput cuts them.
+    'com.microsoft.nchwc:ReorderInput': blockedInput,
+    'com.microsoft.nchwc:Conv': standard['Conv']!,
+    'com.microsoft.nchwc:MaxPool': standard['MaxPool']!,
+    'com.microsoft.nchwc:AveragePool': standard['AveragePool']!,
+    'com.microsoft.nchwc:GlobalMaxPool': standard['GlobalMaxPool']!,
+    'com.microsoft.nchwc:GlobalAveragePool': standard['GlobalAveragePool']!,
+    'com.microsoft.nchwc:ReorderOutput': blockedOutput,
     'com.microsoft:BiasGelu': first,
     'com.microsoft:FastGelu': first,
     'com.microsoft:Gelu': first,

@@ -290,6 +290,30 @@ export const EXPORTERS: readonly UnseenCase[] = [
     },
   },
   {
+    title:
+      'ONNX Runtime: patches in the blocked layout of its convolutions, as it saves a model fully optimised',
+    opset: 17,
+    sites: 1,
+    feeds: (r) => ({ x: floats(r, [B, 3, 8, 8]) }),
+    build(b) {
+      b.input('x', FLOAT, ['batch', 3, 8, 8]);
+      const kernel = {
+        kernel_shape: [4, 4],
+        strides: [4, 4],
+        pads: [0, 0, 0, 0],
+        dilations: [1, 1],
+        group: 1,
+      };
+      const blocked = 'com.microsoft.nchwc';
+      const patches = b.op('Conv', ['x', weights(b, [C, 3, 4, 4], 8, 0.05)], kernel, undefined, blocked);
+      const plain = b.op('ReorderOutput', [patches], { channels: C, channels_last: 0 }, undefined, blocked);
+      const rows = b.op('Transpose', [b.op('Reshape', [plain, b.ints([0, C, -1])])], { perm: [0, 2, 1] });
+      const [q, k, v] = [1, 2, 3].map((seed) => heads(b, b.op('MatMul', [rows, weights(b, [C, C], seed)])));
+      const scores = b.op('MatMul', [q!, b.op('Transpose', [k!], { perm: [0, 1, 3, 2] })]);
+      merged(b, b.op('MatMul', [b.op('Softmax', [scores]), v!]));
+    },
+  },
+  {
     title: 'ONNX Runtime: layers of 4-bit weights (MatMulNBits) and SkipLayerNormalization around the site',
     opset: 17,
     sites: 1,
