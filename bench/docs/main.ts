@@ -27,5 +27,5 @@ for (const file of files.sort()) {
   console.log(`docs/benchmarks/${name}.md`);
 }
 const introduction =
-  'Each page is generated from the data of one run (`npm run docs:benchmarks`) and names the machine it ran on.';
+  'Each page is generated from the data of one run (`npm run docs:benchmarks`), names the machine it ran on, and says so where rows come from another run.';
 await writeMarkdown(join(pages, 'README.md'), ['# Benchmarks', introduction, index.join('\n')].join('\n\n'));
