@@ -5,7 +5,8 @@
  * attention, whose weights may all be tiny, is not done here.
  */
 
-import { type ElementLayout, list, unroll } from './shader.js';
+import { type ElementLayout, unroll } from './shader.js';
+import { moved, repeatUnlessFinite, SPOILED, TILE_PLACE } from './prefill-tile.wgsl.js';
 import { attentionInterface } from './score.wgsl.js';
 
 /** The tile of one workgroup. */
@@ -74,13 +75,13 @@ export function matrixShader(layout: ElementLayout, tile: MatrixTile, partial: b
     read: (row: string, vector: string) => string,
     at: string,
   ): string => {
-    const rounds = Math.ceil((rows * vectors) / threads);
-    const isPartial = (n: number): boolean => (n + 1) * threads > rows * vectors;
-    return `{ ${unroll(rounds, (n) => `let t${n} = thread + ${n * threads}u; let x${n} = ${read(`t${n} / ${vectors}u`, `t${n} % ${vectors}u`)};`)}
-      ${unroll(rounds, (n) => {
-        const store = `halves[${at} + t${n} / ${vectors}u * ${vectors + 2}u + t${n} % ${vectors}u] = vec4<f16>(x${n});`;
-        return isPartial(n) ? `if (t${n} < ${rows * vectors}u) { ${store} }` : store;
-      })} }`;
+    const pitch = vectors + 2;
+    return moved(
+      rows * vectors,
+      threads,
+      (n, t) => `let x${n} = ${read(`${t} / ${vectors}u`, `${t} % ${vectors}u`)};`,
+      (n) => `halves[${at} + t${n} / ${vectors}u * ${pitch}u + t${n} % ${vectors}u] = vec4<f16>(x${n});`,
+    );
   };
   const depthVectors = depthBlocks * BLOCK_VECTORS;
   const valueVectors = valueBlocks * BLOCK_VECTORS;
@@ -130,9 +131,7 @@ const WEIGHT_UNIT = 32768.0;
 var<workgroup> halves: array<vec4<f16>, ${halfVectors(tile)}>;
 // The scores as [row][key4]; at the end blocks of Y.
 var<workgroup> scores: array<vec4f, ${extent.rows * floatPitch(keyBlocks)}>;
-var<workgroup> spoiled: atomic<u32>;
-var<workgroup> again: u32;
-
+${SPOILED}
 fn row_of_queries(b: u32, h: u32, i: u32, d4: u32) -> vec4f {
   let depth_vectors = (problem.head_size + 3u) / 4u;
   return select(vec4f(), read_q(start_of(problem.q, b, h, i), min(d4, depth_vectors - 1u)), d4 < depth_vectors);
@@ -149,27 +148,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let lane_row = thread % ${BLOCK}u;
   let lane_column = thread % ${SUBGROUP}u / ${BLOCK}u;
   let subgroup_row = thread / ${SUBGROUP}u * SUBGROUP_ROWS;
-  let b = problem.first_batch + group.z / problem.splits;
-  let split = group.z % problem.splits;
-  let h = problem.first_head + group.y % problem.head_count;
-  let hkv = h / problem.group;
-  let first_vector = group.y / problem.head_count * VALUE_VECTORS;
-  // Later rows of a causal call see more keys: they start first.
-  let first_row = problem.row_begin + (groups.x - 1u - group.x) * TILE_ROWS;
-  let end_row = min(first_row + TILE_ROWS, problem.row_end);
-  let head = head_of(b, h);
-  let scale = query_scale(head);
-
-  // The keys that some row of the tile sees, and this split's share of them.
-  let top = row_of(head, b, h, first_row);
-  let bottom = row_of(head, b, h, end_row - 1u);
-  let key_low = max(problem.key_begin, u32(top.first));
-  let key_high = min(problem.key_end, u32(max(bottom.last + 1, 0)));
-  let tiles = (max(key_high, key_low) - key_low + TILE_KEYS - 1u) / TILE_KEYS;
-  let share = (tiles + problem.splits - 1u) / problem.splits * TILE_KEYS;
-  let key_begin = key_low + split * share;
-  let key_end = min(key_begin + share, key_high);
-
+${TILE_PLACE}
   ${eachBlock(
     (r) => `let at${r} = subgroup_row + ${r * BLOCK}u + lane_row;
   var row${r} = row_of(head, b, h, first_row + at${r});
@@ -254,13 +233,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     workgroupBarrier();
     ${eachBlock((r) => unroll(2, (n) => `y${r}_${2 * c + n} = scores[at${r} * S_PITCH + lane_column + ${2 * n}u];`))}`,
     )}
-    if (${list(rowBlocks * valueBlocks * 2, (n) => `has_non_finite(y${Math.floor(n / (2 * valueBlocks))}_${n % (2 * valueBlocks)})`).replaceAll(', ', ' || ')}) {
-      atomicStore(&spoiled, 1u);
-    }
-    workgroupBarrier();
-    if (thread == 0u) { again = atomicLoad(&spoiled); }
-    if (workgroupUniformLoad(&again) == 0u) { break; }
-    careful = true;
+    ${repeatUnlessFinite(Array.from({ length: rowBlocks * valueBlocks * 2 }, (_, n) => `y${Math.floor(n / (2 * valueBlocks))}_${n % (2 * valueBlocks)}`))}
     ${eachResult((r, n) => `y${r}_${n} = vec4f();`)}
   }
 

@@ -5,6 +5,7 @@
  */
 
 import { type ElementLayout, list, unroll } from './shader.js';
+import { moved, repeatUnlessFinite, SPOILED, TILE_PLACE } from './prefill-tile.wgsl.js';
 import { attentionInterface } from './score.wgsl.js';
 
 /** The tile of one workgroup of `rowThreads * columnThreads` invocations. */
@@ -48,22 +49,6 @@ function poolVectors(tile: PrefillTile): number {
   const values = (keys * rows) / 4 + tile.valueKeys * tile.columnThreads * tile.valueVectors;
   const sums = (tile.columnThreads * rows) / 4;
   return Math.max(queries + scores, values, sums);
-}
-
-/**
- * Moves `items` things to workgroup memory, an invocation `items / THREADS` of them. All are read before the first is
- * stored, so that their latencies overlap.
- */
-function moved(
-  items: number,
-  threads: number,
-  read: (n: number, item: string) => string,
-  store: (n: number) => string,
-): string {
-  const rounds = Math.ceil(items / threads);
-  const isPartial = (n: number): boolean => (n + 1) * threads > items;
-  return `{ ${unroll(rounds, (n) => `let t${n} = thread + ${n * threads}u; ${read(n, `t${n}`)}`)}
-    ${unroll(rounds, (n) => (isPartial(n) ? `if (t${n} < ${items}u) { ${store(n)} }` : store(n)))} }`;
 }
 
 /** The whole shader; its entry point is `prefill`, its grid (row tiles, heads * value tiles, batch * splits). */
@@ -126,35 +111,13 @@ const VALUE_START = TILE_KEYS * TILE_ROWS / 4u;
 // First Q as [d4][row] and K as [d4][d][key4]; then the weights as [key][row4] and V as [key][d4].
 var<workgroup> pool: array<vec4f, ${poolVectors(tile)}>;
 var<workgroup> tile_rows: array<Row, ${extent.rows}>;
-var<workgroup> spoiled: atomic<u32>;
-var<workgroup> again: u32;
-
+${SPOILED}
 @compute @workgroup_size(THREADS)
 fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
            @builtin(local_invocation_index) thread: u32) {
   let ty = thread % ROW_THREADS;
   let tx = thread / ROW_THREADS;
-  let b = problem.first_batch + group.z / problem.splits;
-  let split = group.z % problem.splits;
-  let h = problem.first_head + group.y % problem.head_count;
-  let hkv = h / problem.group;
-  let first_vector = group.y / problem.head_count * VALUE_VECTORS;
-  // Later rows of a causal call see more keys: they start first.
-  let first_row = problem.row_begin + (groups.x - 1u - group.x) * TILE_ROWS;
-  let end_row = min(first_row + TILE_ROWS, problem.row_end);
-  let head = head_of(b, h);
-  let scale = query_scale(head);
-  let depth_vectors = (problem.head_size + 3u) / 4u;
-
-  // The keys that some row of the tile sees, and this split's share of them.
-  let top = row_of(head, b, h, first_row);
-  let bottom = row_of(head, b, h, end_row - 1u);
-  let key_low = max(problem.key_begin, u32(top.first));
-  let key_high = min(problem.key_end, u32(max(bottom.last + 1, 0)));
-  let tiles = (max(key_high, key_low) - key_low + TILE_KEYS - 1u) / TILE_KEYS;
-  let share = (tiles + problem.splits - 1u) / problem.splits * TILE_KEYS;
-  let key_begin = key_low + split * share;
-  let key_end = min(key_begin + share, key_high);
+${TILE_PLACE}  let depth_vectors = (problem.head_size + 3u) / 4u;
 
   for (var t = thread; t < TILE_ROWS; t += THREADS) {
     var row = row_of(head, b, h, first_row + t);
@@ -243,13 +206,7 @@ fn prefill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
       }
     }
     if (careful) { break; }
-    if (${list(rows * valueVectors, (n) => `has_non_finite(o${Math.floor(n / valueVectors)}_${n % valueVectors})`).replaceAll(', ', ' || ')}) {
-      atomicStore(&spoiled, 1u);
-    }
-    workgroupBarrier();
-    if (thread == 0u) { again = atomicLoad(&spoiled); }
-    if (workgroupUniformLoad(&again) == 0u) { break; }
-    careful = true;
+    ${repeatUnlessFinite(Array.from({ length: rows * valueVectors }, (_, n) => `o${Math.floor(n / valueVectors)}_${n % valueVectors}`))}
     ${eachOutput((r, c) => `o${r}_${c} = vec4f();`)}
     ${eachRow((r) => `sum${r} = 0.0;`)}
   }
