@@ -1,6 +1,5 @@
 // sa_cuda_*: looks at a problem and the device, picks a kernel, lays out the workspace and enqueues the work.
 #include <algorithm>
-#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <mutex>
@@ -90,13 +89,7 @@ bool may_need_repair(const SaProblem& p) {
 
 Activation activation_for(const SaProblem& p, SaCudaMode mode) {
   if (is_general(p)) return Activation::kGeneral;
-  if (mode == SA_CUDA_FAST) return Activation::kFast;
-  // Which of the two is faster; both are right for any bias. Per-head biases are on the device and usually
-  // negative.
-  constexpr double kUsuallySmall = -4.0;
-  double bias = p.bias;
-  if (p.bias_mode != SA_BIAS_NONE) bias -= std::log(static_cast<double>(std::max<int64_t>(p.key_length, 1)));
-  return bias < kUsuallySmall || p.head_bias != nullptr ? Activation::kSmall : Activation::kAny;
+  return mode == SA_CUDA_FAST ? Activation::kFast : Activation::kAny;
 }
 
 // Where a tensor-core kernel finds one of its inputs; offset -1: where the caller has it.

@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <cmath>
+
 #include "cuda/sigmoid_attention.h"
 
 namespace sa {
@@ -43,8 +45,13 @@ cudaError_t launch_decode(const SaProblem& problem, float* partial, const Decode
 
 // --- hopper/ and mma/: tensor cores, half types ---
 // How the activation is computed (activation.cuh), and whether ALiBi, softcap, attn_mask or normalize are in
-// use.
-enum class Activation { kAny, kSmall, kFast, kGeneral };
+// use. Which guess serves kAny best, each kernel decides by the bias; all are right for any weights.
+enum class Activation { kAny, kFast, kGeneral };
+
+// The bias of a row that sees all keys, without what single heads add to it: that is on the device.
+inline double shared_bias(const SaProblem& p) {
+  return p.bias - (p.bias_mode == SA_BIAS_NONE ? 0.0 : std::log(static_cast<double>(p.key_length)));
+}
 
 // Tensor cores cut off what an addition to their float32 sums shifts out, and this error grows with the
 // number of keys. Long rows are therefore added up in segments of kSegmentKeys keys, whose sums lie in

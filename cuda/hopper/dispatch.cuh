@@ -14,42 +14,38 @@ namespace sa {
 template <int kHeadSize, class T>
 struct HopperShapes;
 
-template <>
-struct HopperShapes<64, __nv_bfloat16> {
-  using T = __nv_bfloat16;
+// What both types have in common.
+template <class T>
+struct HopperShapes64 {
   using Any = HopperShape<T, 64, 128, 2, 3, 4, 0, Sigmoid, false>;
   using Short = HopperShape<T, 64, 128, 2, 2, 2, 0, GuessedSigmoid, false>;
-  using Long = HopperShape<T, 64, 128, 2, 3, 2, 0, GuessedSigmoid, false>;
   using Fast = HopperShape<T, 64, 128, 2, 3, 4, 0, TanhSigmoid, false>;
   using General = HopperShape<T, 64, 96, 2, 3, 2, 0, Sigmoid, true>;
 };
 template <>
-struct HopperShapes<64, __half> {
-  using T = __half;
-  using Any = HopperShape<T, 64, 128, 2, 3, 4, 0, Sigmoid, false>;
-  using Short = HopperShape<T, 64, 128, 2, 2, 2, 0, GuessedSigmoid, false>;
-  using Long = HopperShape<T, 64, 128, 2, 3, 2, 0, LowSigmoid, false>;
-  using Fast = HopperShape<T, 64, 128, 2, 3, 4, 0, TanhSigmoid, false>;
-  using General = HopperShape<T, 64, 96, 2, 3, 2, 0, Sigmoid, true>;
+struct HopperShapes<64, __nv_bfloat16> : HopperShapes64<__nv_bfloat16> {
+  using Long = HopperShape<__nv_bfloat16, 64, 128, 2, 3, 2, 0, GuessedSigmoid, false>;
+};
+template <>
+struct HopperShapes<64, __half> : HopperShapes64<__half> {
+  using Long = HopperShape<__half, 64, 128, 2, 3, 2, 0, LowSigmoid, false>;
 };
 
-template <>
-struct HopperShapes<128, __nv_bfloat16> {
-  using T = __nv_bfloat16;
+template <class T>
+struct HopperShapes128 {
   using Any = HopperShape<T, 128, 160, 2, 2, 2, 1, Sigmoid, false>;
-  using Short = HopperShape<T, 128, 128, 2, 2, 4, 1, GuessedSigmoid, false>;
-  using Long = HopperShape<T, 128, 176, 2, 2, 6, 2, SmallSigmoid, false>;
   using Fast = HopperShape<T, 128, 160, 2, 2, 5, 2, TanhSigmoid, false>;
   using General = HopperShape<T, 128, 128, 2, 2, 2, 1, Sigmoid, true>;
 };
 template <>
-struct HopperShapes<128, __half> {
-  using T = __half;
-  using Any = HopperShape<T, 128, 160, 2, 2, 2, 1, Sigmoid, false>;
-  using Short = HopperShape<T, 128, 128, 2, 2, 2, 2, GuessedSigmoid, false>;
-  using Long = HopperShape<T, 128, 160, 2, 2, 2, 0, LowSigmoid, false>;
-  using Fast = HopperShape<T, 128, 160, 2, 2, 5, 2, TanhSigmoid, false>;
-  using General = HopperShape<T, 128, 128, 2, 2, 2, 1, Sigmoid, true>;
+struct HopperShapes<128, __nv_bfloat16> : HopperShapes128<__nv_bfloat16> {
+  using Short = HopperShape<__nv_bfloat16, 128, 128, 2, 2, 4, 1, GuessedSigmoid, false>;
+  using Long = HopperShape<__nv_bfloat16, 128, 176, 2, 2, 6, 2, SmallSigmoid, false>;
+};
+template <>
+struct HopperShapes<128, __half> : HopperShapes128<__half> {
+  using Short = HopperShape<__half, 128, 128, 2, 2, 2, 2, GuessedSigmoid, false>;
+  using Long = HopperShape<__half, 128, 160, 2, 2, 2, 0, LowSigmoid, false>;
 };
 
 template <class T>
@@ -64,9 +60,8 @@ struct HopperShapes<256, T> {
 // The highest bias that a head is likely to have. Biases of single heads are on the device; with them it is
 // usually near -log N.
 inline double likely_bias(const SaProblem& p) {
-  const double log_keys = std::log(static_cast<double>(p.key_length));
-  const double bias = p.bias - (p.bias_mode == SA_BIAS_NONE ? 0.0 : log_keys);
-  return p.head_bias == nullptr ? bias : std::fmin(bias, -log_keys);
+  const double bias = shared_bias(p);
+  return p.head_bias == nullptr ? bias : std::fmin(bias, -std::log(static_cast<double>(p.key_length)));
 }
 
 // All activations but the fast one are right for any weights; the guesses are the faster ones where few

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 
 #include "cuda/mma/kernel.cuh"
 
@@ -69,9 +68,7 @@ bool mostly_small(const SaProblem& p) {
   constexpr bool kHalf = std::is_same_v<T, __half>;
   if (kHalf && kHeadSize > 64) return false;
   constexpr double kLowBias = kHalf ? -9.0 : -7.5;
-  double bias = p.bias;
-  if (p.bias_mode != SA_BIAS_NONE) bias -= std::log(static_cast<double>(p.key_length));
-  return bias < kLowBias || p.head_bias != nullptr;
+  return shared_bias(p) < kLowBias || p.head_bias != nullptr;
 }
 
 template <int kHeadSize, class T>
@@ -82,7 +79,7 @@ cudaError_t launch_mma(const TensorInputs& in, Activation activation, cudaStream
   if (activation == Activation::kFast)
     return launch_mma_shape<typename Shapes::template Plain<T, TanhWeights>>(in, stream);
   if constexpr (kHeadSize <= 64 || std::is_same_v<T, __nv_bfloat16>) {
-    if (activation == Activation::kSmall && in.partial == nullptr && mostly_small<kHeadSize, T>(in.problem))
+    if (in.partial == nullptr && mostly_small<kHeadSize, T>(in.problem))
       return launch_mma_shape<typename Shapes::template Plain<T, SmallWeights>>(in, stream);
   }
   return launch_mma_shape<typename Shapes::template Plain<T, ReciprocalWeights>>(in, stream);
