@@ -46,13 +46,20 @@ export interface SiteParameters {
   readonly outputShift?: readonly (readonly number[])[];
 }
 
+/** Why a site that could be replaced is left as it is. */
+export interface Left {
+  readonly reason: ReasonCode;
+  /** One sentence. */
+  readonly detail: string;
+}
+
 export interface ConvertOptions {
   readonly mode: Mode;
   /** By site name, or one function for all. Applied to softmax and fused sites only. */
   readonly parameters?:
     Readonly<Record<string, SiteParameters>> | ((site: Site) => SiteParameters | undefined);
-  /** Leave out the sites for which this is false. */
-  readonly sites?: (site: Site) => boolean;
+  /** Leave out the sites for which this is false, or says why. */
+  readonly sites?: (site: Site) => boolean | Left;
   /** Leave the portable function body out of the model (it then needs a runtime with the operator). */
   readonly withoutFunction?: boolean;
 }

@@ -73,8 +73,10 @@ function convertAnalysed(original: Model, analysis: Analysis, options: ConvertOp
     const source = sources[i]!;
     const refuse = (reason: Refusal['reason'], detail: string): number =>
       refused.push({ site, name: site.name, reason, detail });
+    const wanted = options.sites?.(site) ?? true;
     if (!('masks' in source)) refuse(source.reason, source.detail);
-    else if (options.sites?.(site) === false) refuse('filtered', 'the caller left this site out');
+    else if (wanted === false) refuse('filtered', 'the caller left this site out');
+    else if (wanted !== true) refuse(wanted.reason, wanted.detail);
     else if (options.mode === 'fuse' && site.kind !== 'sigmoid')
       refuse('mode', 'mode fuse converts sigmoid sites only');
     else chosen.push({ site, spelled: source });

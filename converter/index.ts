@@ -18,4 +18,12 @@ export type {
   SiteKind,
   SiteValues,
 } from './site.js';
-export type { Conversion, ConvertOptions, Mode, Refusal, Replacement, SiteParameters } from './conversion.js';
+export type {
+  Conversion,
+  ConvertOptions,
+  Left,
+  Mode,
+  Refusal,
+  Replacement,
+  SiteParameters,
+} from './conversion.js';

@@ -46,7 +46,10 @@ export async function convertMeasured(model: Model, options: MeasuredOptions): P
   const conversion = convert(model, {
     mode,
     parameters: ({ name }) => plan.parameters.get(name),
-    ...(sites ? { sites } : {}),
+    sites: (site) => {
+      const wanted = sites?.(site) ?? true;
+      return wanted === true ? (plan.left.get(site.name) ?? true) : wanted;
+    },
     ...(withoutFunction === undefined ? {} : { withoutFunction }),
   });
   return { conversion, plan };

@@ -27,6 +27,7 @@ export const REASONS = {
   quantized: 'the site works on quantised tensors',
   'unsupported-attribute': 'the fused operator uses an attribute or input without a counterpart',
   'unsupported-outputs': 'the fused operator yields scores or weights',
+  'score-range': "the scores lie too far apart for one bias a head to keep softmax's weights",
   mode: 'the chosen mode does not convert sites of this kind',
   filtered: 'the caller left this site out',
 } as const;

@@ -113,18 +113,23 @@ function fits({ largestScore, smallestRowPeak }: Window, bias: number): boolean 
   );
 }
 
-/** Sentences about heads whose scores leave the window in which the parameters keep softmax's weights. */
-export function boundWarnings(statistics: SiteStatistics, parameters: SiteParameters): string[] {
-  const warnings: string[] = [];
-  for (const [head, measured] of statistics.heads.entries()) {
+/** Clauses about heads whose scores leave the window in which the parameters keep softmax's weights. */
+export function headsOutside(statistics: SiteStatistics, parameters: SiteParameters): string[] {
+  return statistics.heads.flatMap((measured, head) => {
     const window = parameters.centreScores ? measured.centred : measured;
     const bias = (parameters.bias ?? UNMEASURED_BIAS) + (parameters.headBias?.[head] ?? 0);
-    if (fits(window, bias)) continue;
+    if (fits(window, bias)) return [];
     const { largestScore, smallestRowPeak } = window;
-    warnings.push(
-      `${statistics.site}, head ${head}: rows whose largest scores go from ${smallestRowPeak.toFixed(1)} to ${largestScore.toFixed(1)} leave the window of bias ${bias.toFixed(1)}, ` +
-        `${(SMALLEST_LOGIT + RELEVANT - bias).toFixed(1)} to ${(-LEAST_MARGIN - bias).toFixed(1)}; their weights can be off by more than 5e-5`,
-    );
-  }
-  return warnings;
+    return [
+      `head ${head}: rows whose largest scores go from ${smallestRowPeak.toFixed(1)} to ${largestScore.toFixed(1)} leave the window of bias ${bias.toFixed(1)}, ` +
+        `${(SMALLEST_LOGIT + RELEVANT - bias).toFixed(1)} to ${(-LEAST_MARGIN - bias).toFixed(1)}`,
+    ];
+  });
+}
+
+/** The same as warnings about a site that is converted nevertheless. */
+export function boundWarnings(statistics: SiteStatistics, parameters: SiteParameters): string[] {
+  return headsOutside(statistics, parameters).map(
+    (clause) => `${statistics.site}, ${clause}; their weights can be off by more than 5e-5`,
+  );
 }

@@ -1,14 +1,16 @@
 /** What a mode needs to know before converting: the parameters of each site, and an account of how they were found. */
-import type { Mode, SiteParameters } from '../conversion.js';
+import type { Left, Mode, SiteParameters } from '../conversion.js';
 import { convert } from '../index.js';
+import { firstRuns, type SampleSource } from '../data/source.js';
+import { siteErrors } from '../verify/beside.js';
 import type { Runtime } from '../verify/runtime.js';
-import { samplesFor, type PlacedModel } from '../verify/verify.js';
+import { samplesFor, toleranceOf, type PlacedModel } from '../verify/verify.js';
 import { variantOf } from '../verify/variant.js';
-import type { SampleSource } from '../data/source.js';
 import { Calibrator } from './calibrate.js';
 import {
   boundWarnings,
   guardedBias,
+  headsOutside,
   measureSites,
   measuredBias,
   UNMEASURED_BIAS,
@@ -65,6 +67,8 @@ export interface Choice {
 
 export interface Plan {
   readonly parameters: ReadonlyMap<string, SiteParameters>;
+  /** Sites that stay softmax because no parameters keep their weights, by name. */
+  readonly left: ReadonlyMap<string, Left>;
   /** The fit of mode `calibrated`. */
   readonly calibration: CalibrationAccount | null;
   readonly statistics: readonly SiteStatistics[];
@@ -82,31 +86,104 @@ export async function planParameters(request: PlanRequest): Promise<Plan> {
   if (request.mode === 'faithful' && (request.source ?? request.data) !== undefined)
     return planFaithful(request);
   if (request.mode === 'faithful' && !request.unmeasuredIsFine) return planUnmeasured(request);
-  return { parameters: new Map(), calibration: null, statistics: [], notes: [] };
+  return { parameters: new Map(), left: new Map(), calibration: null, statistics: [], notes: [] };
 }
 
 /** Parameters and warnings from random inputs; neither where the model cannot be run. */
 async function planUnmeasured(request: PlanRequest): Promise<Plan> {
-  const parameters = new Map<string, SiteParameters>();
-  const notes: string[] = [];
   try {
-    for (const site of await statisticsOf(request, await samples(request))) {
-      const guarded = guardedBias(site);
-      if (guarded) parameters.set(site.site, guarded);
-      notes.push(...boundWarnings(site, guarded ?? { bias: UNMEASURED_BIAS }));
-    }
+    const source = await samples(request);
+    const choices = (await statisticsOf(request, source)).map(unmeasuredChoice);
+    const plan = await faithfulPlan(request, source, choices);
+    const isTight = choices.some(({ parameters, outside }) => outside.length > 0 || parameters?.headBias);
+    const hint = 'give sample inputs with --data for a bias that suits each head';
+    return isTight ? { ...plan, notes: [...plan.notes, hint] } : plan;
   } catch {
-    return { parameters: new Map(), calibration: null, statistics: [], notes: [] };
+    return { parameters: new Map(), left: new Map(), calibration: null, statistics: [], notes: [] };
   }
-  if (notes.length > 0) notes.push('give sample inputs with --data for a bias that suits each head');
-  return { parameters, calibration: null, statistics: [], notes };
 }
 
 async function planFaithful(request: PlanRequest): Promise<Plan> {
-  const statistics = await statisticsOf(request, await samples(request));
-  const parameters = new Map(statistics.map((site) => [site.site, measuredBias(site)]));
-  const notes = statistics.flatMap((site) => boundWarnings(site, parameters.get(site.site)!));
-  return { parameters, calibration: null, statistics, notes };
+  const source = await samples(request);
+  const statistics = await statisticsOf(request, source);
+  const choices = statistics.map((site) => {
+    const parameters = measuredBias(site);
+    return { site, parameters, outside: headsOutside(site, parameters) };
+  });
+  return { ...(await faithfulPlan(request, source, choices)), statistics };
+}
+
+interface FaithfulChoice {
+  readonly site: SiteStatistics;
+  /** `undefined`: what a conversion takes where nothing is given. */
+  readonly parameters: SiteParameters | undefined;
+  /** Heads whose scores leave the window of the bound. */
+  readonly outside: readonly string[];
+}
+
+const UNMEASURED: SiteParameters = { normalize: true, bias: UNMEASURED_BIAS };
+
+/** The bias that leaves most room for other inputs; where even random ones leave its window, the one that suits these. */
+function unmeasuredChoice(site: SiteStatistics): FaithfulChoice {
+  const guarded = guardedBias(site);
+  const outside = headsOutside(site, guarded ?? UNMEASURED);
+  if (outside.length === 0) return { site, parameters: guarded, outside };
+  const parameters = measuredBias(site);
+  const still = headsOutside(site, parameters);
+  return still.length < outside.length
+    ? { site, parameters, outside: still }
+    : { site, parameters: guarded, outside };
+}
+
+/** Leaves the sites out whose scores leave the window and which then do not give what softmax gives. */
+async function faithfulPlan(
+  request: PlanRequest,
+  source: SampleSource,
+  choices: readonly FaithfulChoice[],
+): Promise<Plan> {
+  const parameters = new Map(
+    choices.flatMap((choice) => (choice.parameters ? [[choice.site.site, choice.parameters] as const] : [])),
+  );
+  const left = await leftSites(request, source, parameters, choices);
+  const notes = choices
+    .filter(({ site }) => !left.has(site.site))
+    .flatMap(({ site, parameters: own }) => boundWarnings(site, own ?? UNMEASURED));
+  return { parameters, left, calibration: null, statistics: [], notes };
+}
+
+/** The share of what verification allows that a site beyond the bound may take. */
+const SHARE_OF_TOLERANCE = 0.1;
+
+/** Runs that decide on such a site. */
+const LEAVING_RUNS = 32;
+
+async function leftSites(
+  { placed, runtime }: PlanRequest,
+  source: SampleSource,
+  parameters: ReadonlyMap<string, SiteParameters>,
+  choices: readonly FaithfulChoice[],
+): Promise<Map<string, Left>> {
+  const left = new Map<string, Left>();
+  const doubtful = choices.filter(({ outside }) => outside.length > 0);
+  if (doubtful.length === 0) return left;
+  const conversion = convert(placed.model, {
+    mode: 'faithful',
+    parameters: ({ name }) => parameters.get(name),
+  });
+  const runs = firstRuns(source, LEAVING_RUNS);
+  const errors = await siteErrors(placed, conversion, runs, await runtime());
+  const allowed = SHARE_OF_TOLERANCE * toleranceOf(conversion.replaced, placed.model);
+  for (const { site, outside } of doubtful) {
+    const error = errors.get(site.site);
+    if (error === undefined || error <= allowed) continue;
+    left.set(site.site, {
+      reason: 'score-range',
+      detail:
+        `${outside[0]!}; its result would be off by ${error.toExponential(1)} of the largest value ` +
+        `(allowed ${allowed.toExponential(1)}) on ${source.description}`,
+    });
+  }
+  return left;
 }
 
 async function planCalibrated(request: PlanRequest): Promise<Plan> {
@@ -119,7 +196,7 @@ async function planCalibrated(request: PlanRequest): Promise<Plan> {
     samples: source,
     runtime: await request.runtime(),
     seed,
-    faithful: ({ site }) => faithful.get(site.name) ?? UNSEEN,
+    faithful: ({ site }) => faithful.get(site.name) ?? UNMEASURED,
     ...(progress ? { progress } : {}),
   });
   const judgement = keep === 'auto' ? await judgementFor(request, source) : null;
@@ -137,11 +214,9 @@ async function planCalibrated(request: PlanRequest): Promise<Plan> {
         }
       : null;
   const calibration = { samples: source.description, sites, hidden, choice };
-  return { parameters, calibration, statistics, notes: calibrationNotes(request, calibration) };
+  const notes = calibrationNotes(request, calibration);
+  return { parameters, left: new Map(), calibration, statistics, notes };
 }
-
-/** Where scores cannot be seen: softmax's weights, as without samples. */
-const UNSEEN: SiteParameters = { normalize: true, bias: UNMEASURED_BIAS };
 
 async function judgementFor(request: PlanRequest, source: SampleSource): Promise<Judgement> {
   const { placed, metric, within } = request;

@@ -57,7 +57,7 @@ export async function convertCommand(file: string, options: ConvertCommandOption
     const plan = await plannedParameters(file, model, options, runtime, metric, progress);
     const conversion = converted(file, model, options.mode, plan);
     if (conversion.replaced.length === 0) {
-      reportNothing(file, conversion, options);
+      reportNothing(file, conversion, plan, options);
       return EXIT.nothingToConvert;
     }
     const work = { file, model, conversion, plan, options, runtime, metric, progress };
@@ -167,7 +167,11 @@ async function plannedParameters(
 
 function converted(file: string, model: Model, mode: Mode, plan: Plan): Conversion {
   try {
-    return convert(model, { mode, parameters: ({ name }) => plan.parameters.get(name) });
+    return convert(model, {
+      mode,
+      parameters: ({ name }) => plan.parameters.get(name),
+      sites: ({ name }) => plan.left.get(name) ?? true,
+    });
   } catch (error) {
     throw modelFailure(file, error);
   }
@@ -290,7 +294,12 @@ function reportInput(work: Work, { verification, unverified, metric }: Outcome):
   };
 }
 
-function reportNothing(file: string, conversion: Conversion, options: ConvertCommandOptions): void {
+function reportNothing(
+  file: string,
+  conversion: Conversion,
+  plan: Plan,
+  options: ConvertCommandOptions,
+): void {
   const { refused } = conversion;
   if (options.json) {
     console.log(
@@ -306,7 +315,13 @@ function reportNothing(file: string, conversion: Conversion, options: ConvertCom
   }
   const named = new Map<ReasonCode, string[]>();
   for (const { name, reason } of refused) named.set(reason, [...(named.get(reason) ?? []), name]);
-  const why = [...named].map(([reason, names]) => `${someOf(names)}: ${REASONS[reason]}`).join('; ');
+  const measured = [...plan.left.values()].slice(0, 1).map(({ detail }) => ` (${detail})`);
+  const why = [...named]
+    .map(([reason, names]) => {
+      const detail = reason === 'score-range' ? measured.join('') : '';
+      return `${someOf(names)}: ${REASONS[reason]}${detail}`;
+    })
+    .join('; ');
   const hint = named.has('mode') ? ' (faithful, paper and calibrated convert softmax)' : '';
   process.stderr.write(
     `nothing to convert in ${file} with --mode ${options.mode}${why === '' ? ': no attention found' : `: ${why}${hint}`}\n`,
@@ -326,7 +341,10 @@ function print(work: Work, { verification, unverified, metric }: Outcome): void 
   const { conversion, options, plan } = work;
   const total = conversion.replaced.length + conversion.refused.length;
   console.log(`Replaced ${conversion.replaced.length} of ${total} attention sites, mode ${options.mode}.`);
-  for (const { name, reason } of conversion.refused) console.log(`  kept ${name}: ${REASONS[reason]}`);
+  for (const { name, reason, detail } of conversion.refused) {
+    const measured = plan.left.has(name) ? ` (${detail})` : '';
+    console.log(`  kept ${name}: ${REASONS[reason]}${measured}`);
+  }
   if (plan.calibration) {
     console.log(`\n${calibrationText(plan.calibration)}`);
   }

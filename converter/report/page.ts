@@ -101,7 +101,7 @@ function figures(
     [String(count('refused')), 'refused'],
   ];
   if (count('faithful') > 0) cells.push([String(count('faithful')), 'of them kept faithful to softmax']);
-  if (count('kept') > 0) cells.push([String(count('kept')), 'left as they are by the mode']);
+  if (count('kept') > 0) cells.push([String(count('kept')), 'left as they are']);
   if (verification && verification.drift.length > 0) {
     const largest = (of: (distance: Verification['drift'][number]) => number): number =>
       Math.max(...verification.drift.map(of));

@@ -34,7 +34,7 @@ export function siteSections(input: ReportInput, placed: readonly PlacedSite[]):
       }
       return (
         `<section class="card site" id="${anchor}"><header><h3>${index + 1}. <code>${escaped(site.name)}</code></h3>` +
-        `<span class="chip ${outcome}">${outcome}</span></header>${refusal(site)}${facts(site, replacement, input.result?.plan.parameters.get(site.name)?.headBias)}${fitOf(input, site)}${pictures}</section>`
+        `<span class="chip ${outcome}">${outcome}</span></header>${refusal(site)}${leaving(input, site)}${facts(site, replacement, input.result?.plan.parameters.get(site.name)?.headBias)}${fitOf(input, site)}${pictures}</section>`
       );
     })
     .join('');
@@ -71,6 +71,15 @@ function refusal(site: Site): string {
       ? ''
       : `<p>Because of ${site.reasonNodes.map((node) => `<code>${escaped(node)}</code>`).join(', ')}.</p>`;
   return `<p><b>${escaped(site.reason)}</b>: ${escaped(REASONS[site.reason])}.${detail}</p>${nodes}`;
+}
+
+/** Why a site that could be replaced stays. */
+function leaving({ result }: ReportInput, site: Site): string {
+  const own = site.replaceable
+    ? result?.conversion.refused.find(({ name }) => name === site.name)
+    : undefined;
+  if (!own) return '';
+  return `<p><b>${escaped(own.reason)}</b>: ${escaped(REASONS[own.reason])}. ${escaped(own.detail)}</p>`;
 }
 
 function facts(

@@ -17,7 +17,8 @@ import { DistanceMeter, type Distance } from './compare.js';
 import type { Outputs, Runtime, Session } from './runtime.js';
 import { isSwappable, swapActivations, SwapRefusal, type SwapSite } from './swap.js';
 import { variantOf, type Variant } from './variant.js';
-import { choosingNode, sideBySide } from './side-by-side.js';
+import { distancesBeside } from './beside.js';
+import { choosingNode } from './side-by-side.js';
 import {
   judge,
   judgeBeside,
@@ -191,7 +192,8 @@ function addSite(meter: DistanceMeter, a: Outputs, nameA: string, b: Outputs, na
   meter.add(a[nameA]!, b[nameB]!);
 }
 
-function toleranceOf(replaced: readonly Replacement[], model: Model): number {
+/** Largest relative difference that passes for these sites. */
+export function toleranceOf(replaced: readonly Replacement[], model: Model): number {
   const types = new Set(replaced.map(({ site }) => site.dtype));
   if (types.has('bfloat16')) return TOLERANCE.bfloat16;
   const FLOAT16 = 10;
@@ -248,27 +250,16 @@ async function openSwapped(
   }
 }
 
-/** Distances of the values that the conversion makes anew, each from the value of the changed original in its place. */
+/** Distances of the values that the conversion makes anew; none where a site's own is not among them. */
 async function compareBeside(
   { original, converted, replaced }: VerifyRequest,
   variant: Variant,
   samples: SampleSource,
   runtime: Runtime,
 ): Promise<Distance[]> {
-  const { bytes, pairs } = sideBySide(original.model, variant, converted.model);
-  const paired = new Set(pairs.map((pair) => pair.original));
-  if (!replaced.every(({ output }) => paired.has(output.original))) return [];
-  const session = await runtime.open(bytes, original.folder);
-  try {
-    const meters = pairs.map((pair) => new DistanceMeter(pair.original));
-    for await (const feeds of samples) {
-      const values = await session.run(feeds);
-      pairs.forEach((pair, i) => meters[i]!.add(values[pair.original]!, values[pair.converted]!));
-    }
-    return meters.map((meter) => meter.result());
-  } finally {
-    await session.close();
-  }
+  const distances = await distancesBeside(original, variant, converted.model, samples, runtime);
+  const paired = new Set(distances.map(({ name }) => name));
+  return replaced.every(({ output }) => paired.has(output.original)) ? distances : [];
 }
 
 /** How far the original's outputs are from its own, run without the runtime's optimisations. */

@@ -66,6 +66,33 @@ describe('command line', function () {
     assert.equal((JSON.parse(verified.stdout) as { passed: boolean }).passed, true);
   });
 
+  it('leaves softmax where scores lie too far apart for a faithful bias, and says so', async () => {
+    await writeFile(at('far.onnx'), attentionModel({ layers: 2, sharpness: [300, 1], seed: 3 }));
+    const { code, stdout, stderr } = await convert('far.onnx', 'faithful', '--report', at('report.html'));
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /Replaced 1 of 2 attention sites/);
+    assert.match(
+      stdout,
+      /kept weights_0: the scores lie too far apart .*head \d: rows whose largest scores go from .* leave the window/,
+    );
+    assert.match(stdout, /✔ verified/);
+    assert.match(await readFile(at('report.html'), 'utf8'), /score-range.*leave the window/);
+    const json = JSON.parse((await convert('far.onnx', 'faithful', '--json')).stdout) as ConvertJson;
+    assert.deepEqual(
+      json.refused.map(({ name, reason }) => [name, reason]),
+      [['weights_0', 'score-range']],
+    );
+    assert.ok(json.verify.drift[0]!.maxRelative < 1e-4, String(json.verify.drift[0]!.maxRelative));
+  });
+
+  it('has nothing to convert where every site has to stay softmax', async () => {
+    await writeFile(at('far.onnx'), attentionModel({ sharpness: 300, seed: 3 }));
+    const { code, stderr } = await convert('far.onnx', 'faithful');
+    assert.equal(code, 3);
+    assert.match(stderr, /nothing to convert .*weights_0: the scores lie too far apart .*leave the window/);
+    assert.ok(!(await readdir(folder)).includes('out.onnx'));
+  });
+
   it('fuses a sigmoid model', async () => {
     const { code, stdout, stderr } = await convert('sigmoid.onnx', 'fuse');
     assert.equal(code, 0, stderr);

@@ -6,7 +6,13 @@ import { openRuntime } from '../../converter/verify/runtime.js';
 import { verify } from '../../converter/verify/verify.js';
 import { attentionModel, classifierModel } from './small-models.js';
 
-const NOTHING_PLANNED = { parameters: new Map(), calibration: null, statistics: [], notes: [] };
+const NOTHING_PLANNED = {
+  parameters: new Map(),
+  left: new Map(),
+  calibration: null,
+  statistics: [],
+  notes: [],
+};
 
 describe('report', function () {
   this.timeout(30_000);

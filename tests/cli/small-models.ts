@@ -11,8 +11,8 @@ export interface SmallModel {
   readonly heads?: number;
   readonly headSize?: number;
   readonly activation?: 'Softmax' | 'Sigmoid';
-  /** Multiplies the query weights: larger makes attention more peaked. */
-  readonly sharpness?: number;
+  /** Multiplies the query weights, of every layer or of each: larger makes attention more peaked. */
+  readonly sharpness?: number | readonly number[];
   readonly causal?: boolean;
   /** Between layers, normalised rows keep only what rounding at the 18th binary place cuts off: the last digits decide. */
   readonly rounds?: boolean;
@@ -85,10 +85,11 @@ export function attentionModel({
   let x = 'x';
   for (let layer = 0; layer < layers; layer++) {
     const at = (name: string): string => `${name}_${layer}`;
+    const queryFactor = typeof sharpness === 'number' ? sharpness : sharpness[layer]!;
     const [q, k, v] = ['q', 'k', 'v'].map((name) => {
       const rows = add(
         'MatMul',
-        [x, weight(at(`w${name}`), name === 'q' ? sharpness : 1)],
+        [x, weight(at(`w${name}`), name === 'q' ? queryFactor : 1)],
         at(`${name}_rows`),
       );
       const split = add('Reshape', [rows, 'split'], at(`${name}_split`));
