@@ -9,9 +9,14 @@ function bucketBytes(bytes: number): number {
 }
 
 const STORAGE_USAGE = 0x80 | 0x04 | 0x08; // GPUBufferUsage.STORAGE | COPY_SRC | COPY_DST
-const READBACK_USAGE = 0x01 | 0x08; // GPUBufferUsage.MAP_READ | COPY_DST
 
-export type BufferPurpose = 'storage' | 'readback';
+const USAGE = {
+  storage: STORAGE_USAGE,
+  readback: 0x01 | 0x08, // GPUBufferUsage.MAP_READ | COPY_DST
+  constants: STORAGE_USAGE | 0x40, // GPUBufferUsage.UNIFORM
+} as const;
+
+export type BufferPurpose = keyof typeof USAGE;
 
 /** Buffers not in use beyond which the pool frees instead of keeping. */
 const MAX_IDLE_BYTES = 1 << 28;
@@ -45,7 +50,7 @@ export class BufferPool {
     const buffer = this.#device.createBuffer({
       label: `SigmoidAttention ${purpose}`,
       size,
-      usage: purpose === 'storage' ? STORAGE_USAGE : READBACK_USAGE,
+      usage: USAGE[purpose],
     });
     const errors = await Promise.all([this.#device.popErrorScope(), this.#device.popErrorScope()]);
     const error = errors.find((found) => found !== null);
@@ -83,5 +88,29 @@ export class BufferPool {
       }
     this.#idle.clear();
     this.#idleBytes = 0;
+  }
+}
+
+/** Buffers of a pool that go back to it together. */
+export class BufferArena {
+  readonly #pool: BufferPool;
+  readonly #held: GPUBuffer[] = [];
+
+  constructor(pool: BufferPool) {
+    this.#pool = pool;
+  }
+
+  get bytes(): number {
+    return this.#held.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  async acquire(bytes: number, purpose: BufferPurpose = 'storage'): Promise<GPUBuffer> {
+    const buffer = await this.#pool.acquire(bytes, purpose);
+    this.#held.push(buffer);
+    return buffer;
+  }
+
+  release(): void {
+    for (const buffer of this.#held.splice(0)) this.#pool.release(buffer);
   }
 }

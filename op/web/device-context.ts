@@ -9,6 +9,8 @@ export class DeviceContext {
   readonly buffers: BufferPool;
   /** Rejects when the device is lost; never resolves. */
   readonly lost: Promise<never>;
+  /** Input shapes of all sessions whose runs are repeated. */
+  replays = 0;
   #sessions = 0;
 
   private constructor(device: GPUDevice) {
@@ -47,14 +49,16 @@ export function gpuResources(): {
   pipelines: number;
   uniforms: number;
   scratchBytes: number;
+  replays: number;
 } {
-  const total = { buffers: 0, pipelines: 0, uniforms: 0, scratchBytes: 0 };
-  for (const { kernels, buffers } of contexts.values()) {
+  const total = { buffers: 0, pipelines: 0, uniforms: 0, scratchBytes: 0, replays: 0 };
+  for (const { kernels, buffers, replays } of contexts.values()) {
     const { pipelines, uniforms, scratchBytes } = kernels.counts;
     total.buffers += buffers.alive;
     total.pipelines += pipelines;
     total.uniforms += uniforms;
     total.scratchBytes += scratchBytes;
+    total.replays += replays;
   }
   return total;
 }

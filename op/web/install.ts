@@ -3,7 +3,8 @@
 import type { InferenceSession } from 'onnxruntime-common';
 import { type Model, openModel } from '../../converter/onnx/model.js';
 import { type ByteSource, MemorySource } from '../../converter/onnx/source.js';
-import { loadSplit, pathOf, UnsupportedOnDevice } from './load.js';
+import { watchPipelines } from './command-recorder.js';
+import { deviceOf, givenDevice, loadSplit, pathOf, UnsupportedOnDevice } from './load.js';
 import { fetchBytes, type ModelSource, readModelArguments } from './model-argument.js';
 import { enqueue } from './queue.js';
 import { type OrtModule, sessionOver, type SessionOptions } from './runtime.js';
@@ -54,8 +55,14 @@ async function createSession(
   rest: readonly unknown[],
 ): Promise<InferenceSession> {
   const { bytes, options } = await readModelArguments(source, rest);
-  const create = (model: Uint8Array, sessionOptions: SessionOptions): Promise<InferenceSession> =>
-    stock(model, sessionOptions);
+  const create = async (model: Uint8Array, sessionOptions: SessionOptions): Promise<InferenceSession> => {
+    if (!asksForWebGpu(sessionOptions)) return stock(model, sessionOptions);
+    const given = givenDevice(sessionOptions);
+    if (given !== undefined) watchPipelines(given);
+    const session = await stock(model, sessionOptions);
+    if (given === undefined) watchPipelines(await deviceOf(ort, sessionOptions));
+    return session;
+  };
   const withQueue = async (sessionOptions: SessionOptions): Promise<InferenceSession> =>
     queued(await enqueue(() => create(bytes, sessionOptions)));
   if (!asksForWebGpu(options)) return enqueue(() => create(bytes, options));
@@ -103,10 +110,7 @@ function openedModel(bytes: Uint8Array, external: ReadonlyMap<string, ByteSource
 /** Why the kernels cannot run on this page, if so. */
 async function obstacleTo(ort: OrtModule, options: SessionOptions): Promise<string | undefined> {
   if (ort.env.wasm.proxy) return 'ort.env.wasm.proxy keeps GPU buffers out of reach';
-  const hasDevice = (options.executionProviders ?? []).some(
-    (provider) => typeof provider === 'object' && 'device' in provider && provider.device,
-  );
-  if (hasDevice) return undefined;
+  if (givenDevice(options) !== undefined) return undefined;
   const { gpu } = navigator as { gpu?: GPU };
   if (gpu === undefined) return 'this browser has no WebGPU';
   return (await gpu.requestAdapter()) === null ? 'WebGPU offers no adapter' : undefined;

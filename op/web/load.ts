@@ -20,7 +20,8 @@ import {
   tensorTypeOf,
 } from './runtime.js';
 import { isAttention, type Piece, splitAtAttention, type Split } from './split.js';
-import { type LoadedModel, type LoadedStage, upload } from './split-session.js';
+import { type LoadedModel, type LoadedStage } from './split-session.js';
+import { upload } from './upload.js';
 
 /** Creates a stock session; what InferenceSession.create was before it was wrapped. */
 export type CreateSession = (bytes: Uint8Array, options: SessionOptions) => Promise<InferenceSession>;
@@ -90,11 +91,16 @@ function preferredLocation({ preferredOutputLocation }: SessionOptions, name: st
 }
 
 /** The device that the caller gave, or the one that the runtime made. */
-async function deviceOf(ort: OrtModule, { executionProviders = [] }: SessionOptions): Promise<GPUDevice> {
+export async function deviceOf(ort: OrtModule, options: SessionOptions): Promise<GPUDevice> {
+  return givenDevice(options) ?? ((await ort.env.webgpu.device) as GPUDevice);
+}
+
+/** The device that the caller wants a session to use. */
+export function givenDevice({ executionProviders = [] }: SessionOptions): GPUDevice | undefined {
   for (const provider of executionProviders)
     if (typeof provider === 'object' && provider.name === 'webgpu' && 'device' in provider && provider.device)
       return provider.device as GPUDevice;
-  return (await ort.env.webgpu.device) as GPUDevice;
+  return undefined;
 }
 
 class Loader {

@@ -7,7 +7,7 @@
 import type { InferenceSession } from 'onnxruntime-common';
 import { enqueue } from './queue.js';
 import type { Feeds, Fetches, Results, SessionHandler } from './runtime.js';
-import type { SplitSession } from './split-session.js';
+import type { SplitSession, TimedResults } from './split-session.js';
 
 /** Query length times key length above which the kernels were faster on every device measured: nothing is tried there. */
 export const MEASURED_BELOW = 512 * 512;
@@ -25,6 +25,8 @@ type Way = 'cut' | 'function';
 class Choice {
   readonly #times: Record<Way, number[]> = { cut: [], function: [] };
   #chosen: Way | undefined;
+  /** The cut model does not yet run as fast as it will. */
+  #isPreparing = false;
 
   constructor(chosen?: Way) {
     this.#chosen = chosen;
@@ -32,12 +34,20 @@ class Choice {
 
   /** The way that the next run takes. */
   get next(): Way {
+    if (this.#isPreparing) return this.#chosen ?? 'cut';
     const { cut, function: body } = this.#times;
     return this.#chosen ?? (body.length <= cut.length ? 'function' : 'cut');
   }
 
   get needsFunction(): boolean {
     return this.#chosen !== 'cut';
+  }
+
+  /** A run of the cut model; where the runtime has no part in it, the cuts cost nothing and there is nothing to choose. */
+  recordCut({ way, milliseconds }: Pick<TimedResults, 'way' | 'milliseconds'>): void {
+    this.#isPreparing = way === 'preparing';
+    if (way === 'replayed') this.#chosen ??= 'cut';
+    else if (way === 'direct') this.record('cut', milliseconds);
   }
 
   record(way: Way, milliseconds: number): void {
@@ -82,21 +92,20 @@ export class ShortSequenceSession implements SessionHandler {
     const shapes = this.inputNames.map((name) => feeds[name]!.dims.join('x')).join();
     const choice = this.#choices.get(shapes);
     if (choice?.next === 'function') return this.#runFunction(choice, feeds, fetches, options);
-    const { results, work, milliseconds } = await this.#split.timedRun(feeds, fetches, options);
+    const run = await this.#split.timedRun(feeds, fetches, options);
     if (choice !== undefined) {
-      choice.record('cut', milliseconds);
+      choice.recordCut(run);
       await this.#releaseUnused();
-    } else if (this.#choices.size < MAX_SHAPES)
-      this.#choices.set(shapes, this.#firstChoice(work, milliseconds));
-    return results;
+    } else if (this.#choices.size < MAX_SHAPES) this.#choices.set(shapes, this.#firstChoice(run));
+    return run.results;
   }
 
-  #firstChoice(work: number, milliseconds: number): Choice {
+  #firstChoice(run: TimedResults): Choice {
     if (this.#functionBelow !== undefined)
-      return new Choice(work <= this.#functionBelow ? 'function' : 'cut');
-    if (work > MEASURED_BELOW) return new Choice('cut');
+      return new Choice(run.work <= this.#functionBelow ? 'function' : 'cut');
+    if (run.work > MEASURED_BELOW) return new Choice('cut');
     const choice = new Choice();
-    choice.record('cut', milliseconds);
+    choice.recordCut(run);
     return choice;
   }
 

@@ -7,6 +7,35 @@ import { missingBrowser, openTestPage, type TestPage } from './browser.js';
 /** Two float32 implementations of the same layers. */
 const CLOSE = 2e-5;
 
+const LAYERS = { layers: 3, heads: 2, headSize: 16 };
+/** How many pieces of four the runtime runs in each of the runs; the third also runs what it recorded, to compare. */
+const REPETITIONS = [
+  {
+    name: 'a model of floats',
+    model: { ...LAYERS, presents: true },
+    seeds: [1, 2, 3, 4, 5, 6],
+    pieces: [4, 4, 4, 0, 0, 0],
+  },
+  {
+    name: 'masked attention',
+    model: { ...LAYERS, masked: true },
+    seeds: [1, 2, 3, 4, 5],
+    pieces: [4, 4, 4, 0, 0],
+  },
+  {
+    name: 'a model with token numbers, whose first piece stays with the runtime',
+    model: { ...LAYERS, embedded: true, reshaped: true },
+    seeds: [1, 2, 3, 4, 5],
+    pieces: [4, 4, 5, 1, 1],
+  },
+  {
+    name: 'a model that depends on values in CPU memory, as long as these are the same',
+    model: { ...LAYERS, shifted: true },
+    seeds: [1, 4, 7, 10, 2, 13],
+    pieces: [4, 4, 5, 1, 5, 1],
+  },
+];
+
 if (missingBrowser !== undefined) describe.skip(`sessions in Chromium (${missingBrowser})`, () => undefined);
 else {
   describe('sessions in Chromium', function () {
@@ -28,11 +57,14 @@ else {
     });
 
     it('takes and returns GPU buffers', async () => {
-      const { locations, differences } = await page.run<{ locations: string[]; differences: number[] }>(
-        'gpuBuffers',
-      );
-      assert.deepEqual(locations, ['gpu-buffer', 'gpu-buffer', 'cpu', 'gpu-buffer']);
-      assert.ok(Math.max(...differences) < CLOSE, `differences ${differences.join()}`);
+      for (const runs of [1, 6]) {
+        const { locations, differences } = await page.run<{ locations: string[]; differences: number[] }>(
+          'gpuBuffers',
+          { runs },
+        );
+        assert.deepEqual(locations, ['gpu-buffer', 'gpu-buffer', 'cpu', 'gpu-buffer']);
+        assert.ok(Math.max(...differences) < CLOSE, `differences ${differences.join()}`);
+      }
     });
 
     it('describes inputs and outputs as the runtime does', async () => {
@@ -49,6 +81,19 @@ else {
       for (const difference of await page.run<number[]>('concurrency')) assert.ok(difference < CLOSE);
     });
 
+    for (const { name, model, seeds, pieces } of REPETITIONS)
+      it(`repeats runs of ${name}`, async () => {
+        const found = await page.run<{
+          pieces: number[];
+          atOnce: number;
+          differences: number[];
+          replays: number;
+        }>('repetition', { model, seeds });
+        assert.deepEqual(found.pieces, pieces);
+        assert.equal(found.replays, 2, 'of both models that were installed for');
+        assert.ok(Math.max(...found.differences) < CLOSE, `differences ${found.differences.join()}`);
+      });
+
     it('chooses per sequence length between kernels and function', async () => {
       const rule = { functionBelow: 16 * 16, lengths: [8, 8, 40, 40, 8] };
       for (const difference of await page.run<number[]>('shortSequences', rule))
@@ -57,8 +102,9 @@ else {
 
     it('measures both ways for short sequences, and gives the same results on the way', async () => {
       const lengths = [...new Array<number>(12).fill(8), 40, ...new Array<number>(3).fill(8)];
-      for (const difference of await page.run<number[]>('shortSequences', { lengths }))
-        assert.ok(difference < CLOSE, `differs by ${difference}`);
+      for (const options of [{}, { tag: 'left to the runtime' }])
+        for (const difference of await page.run<number[]>('shortSequences', { lengths, options }))
+          assert.ok(difference < CLOSE, `differs by ${difference}`);
     });
 
     it('refuses with rejected promises that say why, and goes on', async () => {
@@ -83,12 +129,12 @@ else {
       }>('leaks', { runs: 1000 });
       assert.equal(ours[1], ours[0]);
       assert.equal(onDevice[1], onDevice[0]);
-      assert.deepEqual(after, { buffers: 0, pipelines: 0, uniforms: 0, scratchBytes: 0 });
+      assert.deepEqual(after, { buffers: 0, pipelines: 0, uniforms: 0, scratchBytes: 0, replays: 0 });
     });
 
     it('rejects when the device is lost', async () => {
       assert.match(
-        await page.run<string>('deviceLoss'),
+        await page.run<string>('deviceLoss', { runs: 5 }),
         /the WebGPU device was lost .*create the session again/,
       );
     });

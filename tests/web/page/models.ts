@@ -27,6 +27,12 @@ export interface LayeredModel {
   readonly unnamed?: boolean;
   /** Weights are in external data of this location instead of in the model. */
   readonly external?: string;
+  /** The input is `ids` [B,N], rows of a table of 32, instead of `x`. */
+  readonly embedded?: boolean;
+  /** The shape of x, computed once, is used by every layer. */
+  readonly reshaped?: boolean;
+  /** An int64 input `offset` [1]: each layer adds row offset + 1 of x to all rows. */
+  readonly shifted?: boolean;
 }
 
 export interface BuiltModel {
@@ -38,7 +44,11 @@ export interface BuiltModel {
 const ATTRIBUTES: Attributes = { bias: -2, bias_mode: 'none', is_causal: true };
 const OPSET = 17;
 const FLOAT = 1;
+const INT64 = 7;
 const BOOL = 9;
+
+/** Of the table of an embedded model. */
+export const TABLE_ROWS = 32;
 
 /** x [B,N,W] -> per layer: q, k, v = x Wq, x Wk, x Wv; x = x + attention Wo. The last x is `y`. */
 export function layeredModel({
@@ -49,18 +59,21 @@ export function layeredModel({
   presents,
   unnamed,
   external,
+  embedded,
+  reshaped,
+  shifted,
 }: LayeredModel): BuiltModel {
   const width = heads * headSize;
   const random = generator(7);
   const weights: proto.onnx.TensorProto[] = [];
   const blobs: Uint8Array[] = [];
-  const weight = (name: string): string => {
-    const data = Float32Array.from({ length: width * width }, () => (2 * random() - 1) / Math.sqrt(width));
+  const weight = (name: string, rows = width): string => {
+    const data = Float32Array.from({ length: rows * width }, () => (2 * random() - 1) / Math.sqrt(width));
     const rawData = new Uint8Array(data.buffer);
     const offset = blobs.reduce((sum, blob) => sum + blob.length, 0);
     blobs.push(rawData);
     const place = external === undefined ? { rawData } : externalPlace(external, offset, rawData.length);
-    weights.push(TensorProto.create({ name, dims: [width, width], dataType: FLOAT, ...place }));
+    weights.push(TensorProto.create({ name, dims: [rows, width], dataType: FLOAT, ...place }));
     return name;
   };
   const attributes = { ...ATTRIBUTES, q_num_heads: heads, kv_num_heads: heads };
@@ -77,7 +90,19 @@ export function layeredModel({
     nodes.push(NodeProto.create({ name: output[0]!, opType, input, output, ...more }));
   };
   const presentNames: string[] = [];
+  const ints = (name: string, ...values: number[]): string => {
+    const rawData = new Uint8Array(BigInt64Array.from(values.map(BigInt)).buffer);
+    weights.push(TensorProto.create({ name, dims: [values.length], dataType: INT64, rawData }));
+    return name;
+  };
   let x = 'x';
+  if (embedded) node('Gather', [weight('table', TABLE_ROWS), 'ids'], ['x']);
+  if (reshaped) node('Shape', ['x'], ['shape_of_x']);
+  if (shifted) {
+    node('Add', ['offset', ints('one', 1)], ['from']);
+    node('Add', ['from', 'one'], ['to']);
+    ints('length_axis', 1);
+  }
   for (let layer = 0; layer < layers; layer++) {
     const name = (what: string): string => `layer${layer}_${what}`;
     for (const part of ['q', 'k', 'v']) node('MatMul', [x, weight(name(`w${part}`))], [name(part)]);
@@ -89,7 +114,14 @@ export function layeredModel({
     }
     const inputs = [name('q'), name('k'), name('v'), ...(masked ? ['mask'] : [])];
     node(OP_TYPE, inputs, outputs, { domain: DOMAIN, attribute: nodeAttributes(attributes) });
-    node('MatMul', [name('attended'), weight(name('wo'))], [name('projected')]);
+    if (reshaped) node('Reshape', [name('attended'), 'shape_of_x'], [name('reshaped')]);
+    const attended = name(reshaped ? 'reshaped' : 'attended');
+    node('MatMul', [attended, weight(name('wo'))], [name('projected')]);
+    if (shifted) {
+      node('Slice', [x, 'from', 'to', 'length_axis'], [name('row')]);
+      node('Add', [x, name('row')], [name('shifted')]);
+      x = name('shifted');
+    }
     const next = layer === layers - 1 ? 'y' : name('x');
     node('Add', [x, name('projected')], [next]);
     x = next;
@@ -118,7 +150,10 @@ export function layeredModel({
       node: nodes,
       initializer: weights,
       input: [
-        info('x', FLOAT, dims('batch', 'sequence', width)),
+        embedded
+          ? info('ids', INT64, dims('batch', 'sequence'))
+          : info('x', FLOAT, dims('batch', 'sequence', width)),
+        ...(shifted ? [info('offset', INT64, dims(1))] : []),
         ...(masked ? [info('mask', BOOL, dims(1, 1, 'sequence', 'sequence'))] : []),
       ],
       output: [

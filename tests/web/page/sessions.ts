@@ -2,18 +2,23 @@
 
 import * as ort from 'onnxruntime-web/webgpu';
 import { gpuResources, install } from '../../../op/web/index.js';
-import { generator, layeredModel, type LayeredModel } from './models.js';
+import { generator, layeredModel, type LayeredModel, TABLE_ROWS } from './models.js';
 
 type Tensors = Record<string, ort.Tensor>;
 
 const SMALL: LayeredModel = { layers: 2, heads: 2, headSize: 16 };
 const ONE_LAYER: LayeredModel = { layers: 1, heads: 2, headSize: 16 };
 
-function feedsFor({ heads, headSize, masked }: LayeredModel, length: number, seed = 1): Tensors {
+function feedsFor(model: LayeredModel, length: number, seed = 1): Tensors {
+  const { heads, headSize, masked, embedded, shifted } = model;
   const random = generator(seed);
   const width = heads * headSize;
   const x = Float32Array.from({ length: length * width }, () => 2 * random() - 1);
-  const feeds: Tensors = { x: new ort.Tensor('float32', x, [1, length, width]) };
+  const ids = BigInt64Array.from({ length }, () => BigInt(Math.floor(random() * TABLE_ROWS)));
+  const feeds: Tensors = embedded
+    ? { ids: new ort.Tensor('int64', ids, [1, length]) }
+    : { x: new ort.Tensor('float32', x, [1, length, width]) };
+  if (shifted) feeds['offset'] = new ort.Tensor('int64', BigInt64Array.of(BigInt(seed % 3)), [1]);
   if (masked)
     feeds['mask'] = new ort.Tensor(
       'bool',
@@ -71,8 +76,12 @@ export async function differences({
   );
 }
 
-/** Runs with input and output in GPU buffers of the runtime's device, twice, the second time into a given buffer. */
-export async function gpuBuffers(): Promise<{ locations: string[]; differences: number[] }> {
+/** Runs with input and output in GPU buffers of the runtime's device, first without and then with a given buffer, each several times. */
+export async function gpuBuffers({
+  runs,
+}: {
+  runs: number;
+}): Promise<{ locations: string[]; differences: number[] }> {
   const restore = install(ort, { functionBelow: 0 });
   const { bytes } = layeredModel({ ...SMALL, presents: true });
   const feeds = feedsFor(SMALL, 24);
@@ -87,6 +96,8 @@ export async function gpuBuffers(): Promise<{ locations: string[]; differences: 
   const input = onGpu();
   device.queue.writeBuffer(input, 0, data);
   const x = ort.Tensor.fromGpuBuffer(input, { dataType: 'float32', dims: feeds['x']!.dims });
+  for (let run = 1; run < runs; run++)
+    for (const tensor of Object.values((await session.run({ x })) as Tensors)) tensor.dispose();
   const first = (await session.run({ x })) as Tensors;
   const target = ort.Tensor.fromGpuBuffer(onGpu(), {
     dataType: 'float32',
@@ -103,6 +114,7 @@ export async function gpuBuffers(): Promise<{ locations: string[]; differences: 
       return new Float32Array(staging.getMappedRange().slice(0));
     },
   });
+  for (let run = 1; run < runs; run++) await session.run({ x }, { y: target });
   const second = (await session.run({ x }, { y: target })) as Tensors;
   const locations = [
     first['y']!,
@@ -199,6 +211,71 @@ export async function concurrency(): Promise<number[]> {
   return found;
 }
 
+/** How often sessions of the runtime's class run: ours once for each call, and once for each piece that the runtime runs. */
+function countRuns(): { take: () => number; stop: () => void } {
+  const { prototype } = ort.InferenceSession as unknown as {
+    prototype: { run: (...args: unknown[]) => Promise<unknown> };
+  };
+  const { run } = prototype;
+  let runs = 0;
+  prototype.run = function (...args) {
+    runs++;
+    return run.apply(this, args);
+  };
+  return {
+    take: () => {
+      const taken = runs;
+      runs = 0;
+      return taken;
+    },
+    stop: () => (prototype.run = run),
+  };
+}
+
+/**
+ * Runs of one length on changing data, with another model of the runtime's own on the same device in between, then some at once,
+ * then another length and back: how often the runtime ran a piece each time, and the differences.
+ */
+export async function repetition({ model, seeds }: { model: LayeredModel; seeds: number[] }): Promise<{
+  pieces: number[];
+  atOnce: number;
+  differences: number[];
+  replays: number;
+}> {
+  const restore = install(ort, { functionBelow: 0 });
+  const { bytes } = layeredModel(model);
+  const session = await create(bytes);
+  const other = await create(layeredModel({ ...model, layers: 1, heads: 1 }).bytes);
+  restore();
+  const stock = await create(bytes);
+  const runs: { feeds: Tensors; results: Tensors }[] = [];
+  const counter = countRuns();
+  const run = async (length: number, seed: number): Promise<void> => {
+    const feeds = feedsFor(model, length, seed);
+    runs.push({ feeds, results: (await session.run(feeds)) as Tensors });
+  };
+  const pieces: number[] = [];
+  for (const seed of seeds) {
+    await run(11, seed);
+    pieces.push(counter.take() - 1);
+    await stock.run(feedsFor(model, 11, seed + 1));
+    await other.run(feedsFor({ ...model, heads: 1 }, 11, seed + 1));
+    counter.take();
+  }
+  await Promise.all(seeds.map((seed) => run(11, seed + 3)));
+  const atOnce = counter.take() - seeds.length;
+  await run(19, 1);
+  await run(11, 1);
+  counter.stop();
+  const differences: number[] = [];
+  for (const { feeds, results } of runs)
+    for (const [name, tensor] of Object.entries(await expected(bytes, feeds)))
+      differences.push(largestDifference(results[name]!, tensor));
+  const { replays } = gpuResources();
+  for (const each of [session, other, stock]) await each.release();
+  return { pieces, atOnce, differences, replays };
+}
+
 /** GPU buffers that are alive on the page's device, counted at the device itself. */
 function countBuffers(device: GPUDevice): { alive: () => number; stop: () => void } {
   let alive = 0;
@@ -280,16 +357,22 @@ export async function refusals(): Promise<Record<string, string>> {
   return messages;
 }
 
-/** The same session with lengths on both sides of the rule: the results, and how many buffers of ours a run took. */
-export async function shortSequences(rule: { functionBelow?: number; lengths: number[] }): Promise<number[]> {
-  const { functionBelow, lengths } = rule;
+/** The same session with lengths on both sides of the rule; with run options, every run is left to the runtime. */
+export async function shortSequences(rule: {
+  functionBelow?: number;
+  lengths: number[];
+  options?: ort.InferenceSession.RunOptions;
+}): Promise<number[]> {
+  const { functionBelow, lengths, options = {} } = rule;
   const restore = install(ort, functionBelow === undefined ? {} : { functionBelow });
   const { bytes } = layeredModel(ONE_LAYER);
   const session = await create(bytes);
   const found: number[] = [];
   for (const length of lengths) {
     const feeds = feedsFor(SMALL, length);
-    found.push(largestDifference((await session.run(feeds))['y']!, (await expected(bytes, feeds))['y']!));
+    found.push(
+      largestDifference((await session.run(feeds, options))['y']!, (await expected(bytes, feeds))['y']!),
+    );
   }
   await session.release();
   restore();
@@ -310,11 +393,11 @@ export async function withoutWebGpu(): Promise<number> {
 }
 
 /** Loses the device while a session exists, and runs it. */
-export async function deviceLoss(): Promise<string> {
+export async function deviceLoss({ runs }: { runs: number }): Promise<string> {
   const restore = install(ort, { functionBelow: 0 });
   const { bytes } = layeredModel(SMALL);
   const session = await create(bytes);
-  await session.run(feedsFor(SMALL, 4));
+  for (let run = 0; run < runs; run++) await session.run(feedsFor(SMALL, 4));
   const device = (await ort.env.webgpu.device) as GPUDevice;
   device.destroy();
   await device.lost;
