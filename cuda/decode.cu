@@ -264,9 +264,9 @@ __global__ void __launch_bounds__(kThreads, kLong ? kBlocksAtOnce<true> : 0)
   }
 }
 
-// Adds up the partial sums of 32 columns of a row, several threads a column so that the loads are all in
-// flight at once.
-constexpr int kCombineColumns = 32, kCombineGroups = 8;
+// Adds up the partial sums of 32 columns of a row, several threads a column. A thread's loads have to be in
+// flight at once, whatever their number: their latency is most of what this kernel takes.
+constexpr int kCombineColumns = 32, kCombineGroups = 8, kCombineLoads = 9;
 
 template <class T>
 __global__ void __launch_bounds__(kCombineColumns* kCombineGroups)
@@ -279,25 +279,43 @@ __global__ void __launch_bounds__(kCombineColumns* kCombineGroups)
   const int width = static_cast<int>(p.value_head_size) + 1;
   const int column = blockIdx.y * kCombineColumns + threadIdx.x;
   wait_for_previous_kernel();
+  const float gain = p.head_gain ? p.head_gain[h] : 1.0f;
+  const float* partial = args.partial + int64_t{row} * width;
+  const int64_t split = int64_t{rows} * width;
   float total = 0.0f, weights = 0.0f;
-#pragma unroll 8
-  for (int s = threadIdx.y; s < args.splits; s += kCombineGroups) {
-    const float* partial = args.partial + (static_cast<int64_t>(s) * rows + row) * width;
-    total += partial[min(column, width - 1)];
-    if (p.normalize) weights += partial[width - 1];
+  for (int first = threadIdx.y; first < args.splits; first += kCombineLoads * kCombineGroups) {
+    // Without branches, which would come between the loads: what is past the end is read and not counted.
+    const auto load = [&](float(&part)[kCombineLoads], int column) {
+#pragma unroll
+      for (int u = 0; u < kCombineLoads; u++)
+        part[u] = __ldcg(partial + min(first + u * kCombineGroups, args.splits - 1) * split + column);
+    };
+    const auto sum_of = [&](const float(&part)[kCombineLoads]) {
+      float sum = 0.0f;
+#pragma unroll
+      for (int u = 0; u < kCombineLoads; u++)
+        sum += first + u * kCombineGroups < args.splits ? part[u] : 0.0f;
+      return sum;
+    };
+    float part[kCombineLoads], weight[kCombineLoads] = {};
+    load(part, min(column, width - 1));
+    if (p.normalize) load(weight, width - 1);
+    total += sum_of(part);
+    weights += sum_of(weight);
   }
   __shared__ float totals[kCombineGroups][kCombineColumns], sums[kCombineGroups];
   totals[threadIdx.y][threadIdx.x] = total;
   if (threadIdx.x == 0) sums[threadIdx.y] = weights;
   __syncthreads();
   if (threadIdx.y != 0 || column >= width - 1) return;
-  for (int g = 1; g < kCombineGroups; g++) total += totals[g][threadIdx.x];
-  float factor = p.head_gain ? p.head_gain[h] : 1.0f;
-  if (p.normalize) {
-    float sum = 0.0f;
-    for (int g = 0; g < kCombineGroups; g++) sum += sums[g];
-    factor = sum == 0.0f ? 0.0f : factor / sum;
+  float sum = 0.0f;
+  total = 0.0f;
+#pragma unroll
+  for (int g = 0; g < kCombineGroups; g++) {
+    total += totals[g][threadIdx.x];
+    sum += sums[g];
   }
+  const float factor = !p.normalize ? gain : sum == 0.0f ? 0.0f : gain / sum;
   slice<T>(p.y, p.y_strides, b, h)[i * p.y_strides.row + column] = from_float<T>(total * factor);
 }
 

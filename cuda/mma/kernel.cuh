@@ -64,8 +64,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const Copier k_rows(slice<T>(args.keys, args.key_strides, b, kv_head), static_cast<int>(p.head_size));
   const Copier v_rows(slice<T>(args.values, args.value_strides, b, kv_head),
                       static_cast<int>(p.value_head_size));
-  const int lo = key_range(p, valid, first_row + offset).lo;
-  const int hi = key_range(p, valid, min(first_row + Shape::kRows, length) - 1 + offset).hi;
+  constexpr bool kSeesAll = Shape::kSight == Sight::kAll;
+  const int lo = kSeesAll ? 0 : key_range(p, valid, first_row + offset).lo;
+  const int hi = kSeesAll ? keys : key_range(p, valid, min(first_row + Shape::kRows, length) - 1 + offset).hi;
   const int first_step = lo / kKeys, end_step = hi > lo ? (hi + kKeys - 1) / kKeys : first_step;
   const auto copy_step = [&](int step) {
     const uint32_t buffer = (step - first_step) % 2 * Shape::kStageBytes;
@@ -85,7 +86,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 #pragma unroll
   for (int t = 0; t < kTiles; t++) {
     float intercept[2] = {};
-    if constexpr (!Shape::kGeneral) {
+    if constexpr (Shape::kSight != Sight::kRowBias) {
+      intercept[0] = intercept[1] = (head.bias + row_bias(p, KeyRange{0, keys})) * kLog2E;
+    } else if constexpr (!Shape::kGeneral) {
       const FragmentRows rows = fragment_rows<Shape>(shared_place, t);
 #pragma unroll
       for (int r = 0; r < 2; r++)
@@ -157,33 +160,38 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     const uint32_t buffer = (step - first_step) % 2 * Shape::kStageBytes;
     const uint32_t k = k_tile + buffer + mma.column_lane, v = v_tile + buffer + mma.row_lane;
     const int first_key = step * kKeys;
-    const bool seen = first_key >= seen_from && first_key + kKeys <= seen_to;
+    const bool seen = kSeesAll || (first_key >= seen_from && first_key + kKeys <= seen_to);
     bool wrong = false;
     if (seen || Shape::kGeneral) {
       int top = INT_MIN;  // of the scores, where the weights are a guess
 
-      uint32_t weights[kTiles][4];
       if constexpr (Shape::kKeepQueries) {
+        // While a chunk's scores become weights, those of the next are made, and the weights of the one
+        // before (kDelay) meet their values.
         float score[2][kTiles][8] = {};
+        uint32_t weights[2][kTiles][4];
 #pragma unroll
         for (int depth = 0; depth < kDepths; depth++) mma.add_scores(score[0], 0, q[depth], k, 0, depth);
 #pragma unroll
         for (int chunk = 0; chunk < kChunks; chunk++) {
           auto &now = score[chunk % 2], &next = score[1 - chunk % 2];
+          auto &made = weights[chunk % 2], &before = weights[1 - chunk % 2];
           keep_apart(first_key + 16 * chunk);
 #pragma unroll
           for (int i = 0; i < 8 * kTiles; i++) next[i / 8][i % 8] = 0.0f;
 #pragma unroll
           for (int depth = 0; depth < kDepths; depth++) {
-            weigh<kDepths>(weights, now, 0, policy, top, depth);
+            weigh<kDepths>(made, now, 0, policy, top, depth);
             if (chunk + 1 < kChunks) mma.add_scores(next, 0, q[depth], k, chunk + 1, depth);
+            if (Shape::kDelay && chunk > 0) mma.add_output(out, before, v, chunk - 1, depth);
           }
-          add_sums(weights);
+          if (Shape::kDelay && chunk + 1 < kChunks) continue;
 #pragma unroll
-          for (int depth = 0; depth < kDepths; depth++) mma.add_output(out, weights, v, chunk, depth);
+          for (int depth = 0; depth < kDepths; depth++) mma.add_output(out, made, v, chunk, depth);
         }
       } else {
         float score[kTiles][kKeys / 2] = {};
+        uint32_t weights[kTiles][4];
 #pragma unroll
         for (int depth = 0; depth < kDepths; depth++) {
           mma.load_queries(q[0], depth);

@@ -14,22 +14,22 @@ struct MmaShapes;
 
 template <>
 struct MmaShapes<64> {
-  template <class T, template <class> class Weights>
-  using Plain = MmaShape<T, 64, 2, 128, 3, true, Weights>;
+  template <class T, template <class> class Weights, Sight kSight = Sight::kRowBias>
+  using Plain = MmaShape<T, 64, 2, 128, 3, true, Weights, kSight>;
   template <class T>
   using General = MmaShape<T, 64, 2, 64, 2, false, GeneralWeights>;
 };
 template <>
 struct MmaShapes<128> {
-  template <class T, template <class> class Weights>
-  using Plain = MmaShape<T, 128, 2, 64, 2, false, Weights>;
+  template <class T, template <class> class Weights, Sight kSight = Sight::kRowBias>
+  using Plain = MmaShape<T, 128, 2, 64, 2, false, Weights, kSight>;
   template <class T>
   using General = MmaShape<T, 128, 2, 32, 2, false, GeneralWeights>;
 };
 template <>
 struct MmaShapes<256> {
-  template <class T, template <class> class Weights>
-  using Plain = MmaShape<T, 256, 1, 32, 2, false, Weights>;
+  template <class T, template <class> class Weights, Sight kSight = Sight::kRowBias>
+  using Plain = MmaShape<T, 256, 1, 32, 2, false, Weights, kSight>;
   template <class T>
   using General = MmaShape<T, 256, 1, 32, 2, false, GeneralWeights>;
 };
@@ -61,14 +61,26 @@ cudaError_t launch_mma_shape(const TensorInputs& in, cudaStream_t stream) {
                       MmaArguments{in, head_group(in, in.multiprocessors * Shape::kBlocks)});
 }
 
+// The kernels that a call's keys and bias allow. At head size 64, where registers are shortest, what they
+// leave out pays.
+template <int kHeadSize>
+Sight sight_of(const SaProblem& p) {
+  constexpr int kStepKeys = MmaShapes<kHeadSize>::template Plain<__half, ReciprocalWeights>::kKeys;
+  const bool hides =
+      p.is_causal || p.left_window_size >= 0 || p.right_window_size >= 0 || p.nonpad_kv_seqlen != nullptr;
+  if (kHeadSize > 64 || (hides && p.bias_mode == SA_BIAS_NEG_LOG_VISIBLE)) return Sight::kRowBias;
+  return hides || p.key_length % kStepKeys != 0 ? Sight::kSharedBias : Sight::kAll;
+}
+
 // Whether the guess of SmallWeights pays: a step of 4,096 scores costs twice as much where one weight is too
-// large. float16 holds it to smaller weights, and at head sizes over 64 gains nothing by it.
+// large. float16 holds it to smaller weights, and at head sizes over 64 gains nothing by it. Where no key is
+// hidden it gains most, and pays at higher biases.
 template <int kHeadSize, class T>
-bool mostly_small(const SaProblem& p) {
+bool mostly_small(const SaProblem& p, Sight sight) {
   constexpr bool kHalf = std::is_same_v<T, __half>;
   if (kHalf && kHeadSize > 64) return false;
-  constexpr double kLowBias = kHalf ? -9.0 : -7.5;
-  return shared_bias(p) < kLowBias || p.head_bias != nullptr;
+  const double low_bias = (kHalf ? -9.0 : -7.5) + (sight == Sight::kAll ? 1.5 : 0.0);
+  return shared_bias(p) < low_bias || p.head_bias != nullptr;
 }
 
 template <int kHeadSize, class T>
@@ -78,9 +90,19 @@ cudaError_t launch_mma(const TensorInputs& in, Activation activation, cudaStream
     return launch_mma_shape<typename Shapes::template General<T>>(in, stream);
   if (activation == Activation::kFast)
     return launch_mma_shape<typename Shapes::template Plain<T, TanhWeights>>(in, stream);
+  const Sight sight = sight_of<kHeadSize>(in.problem);
+  const bool small = in.partial == nullptr && mostly_small<kHeadSize, T>(in.problem, sight);
+  if constexpr (kHeadSize <= 64) {
+    if (small && sight == Sight::kAll)
+      return launch_mma_shape<typename Shapes::template Plain<T, SmallWeights, Sight::kAll>>(in, stream);
+    if (!small && sight == Sight::kAll)
+      return launch_mma_shape<typename Shapes::template Plain<T, ReciprocalWeights, Sight::kAll>>(in, stream);
+    if (!small && sight == Sight::kSharedBias)
+      return launch_mma_shape<typename Shapes::template Plain<T, ReciprocalWeights, Sight::kSharedBias>>(
+          in, stream);
+  }
   if constexpr (kHeadSize <= 64 || std::is_same_v<T, __nv_bfloat16>) {
-    if (in.partial == nullptr && mostly_small<kHeadSize, T>(in.problem))
-      return launch_mma_shape<typename Shapes::template Plain<T, SmallWeights>>(in, stream);
+    if (small) return launch_mma_shape<typename Shapes::template Plain<T, SmallWeights>>(in, stream);
   }
   return launch_mma_shape<typename Shapes::template Plain<T, ReciprocalWeights>>(in, stream);
 }

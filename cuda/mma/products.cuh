@@ -7,15 +7,20 @@
 
 namespace sa {
 
+// What rows see. kAll: every row every key, in whole steps. kSharedBias: keys may be hidden, but the bias is
+// the same for all rows of a head. kRowBias: it depends on what a row sees.
+enum class Sight { kAll, kSharedBias, kRowBias };
+
 // kTiles: 16-row tiles of a warp. kKeys: keys of a step. kBlocks: blocks of a multiprocessor. kKeepQueries:
 // queries stay in registers, and scores are made 16 columns at a time; else those of a whole step at once.
 template <class Element_, int kHeadSize_, int kTiles_, int kKeys_, int kBlocks_, bool kKeepQueries_,
-          template <class> class Weights_>
+          template <class> class Weights_, Sight kSight_ = Sight::kRowBias>
 struct MmaShape {
   using Element = Element_;
   using Weights = Weights_<Element_>;
   static constexpr int kHeadSize = kHeadSize_, kTiles = kTiles_, kKeys = kKeys_, kBlocks = kBlocks_;
   static constexpr bool kKeepQueries = kKeepQueries_;
+  static constexpr Sight kSight = kSight_;
   // ALiBi, softcap, attn_mask or normalize.
   static constexpr bool kGeneral = std::is_same_v<Weights, GeneralWeights<Element>>;
   static constexpr int kWarps = 4, kThreads = 32 * kWarps, kRows = 16 * kTiles * kWarps;
@@ -24,6 +29,8 @@ struct MmaShape {
   static constexpr int kRowBytes = kHeadSize * 2, kStageBytes = kKeys * kRowBytes;
   // Queries that stay in registers pass through the second stage of keys.
   static constexpr int kSharedBytes = (kKeepQueries ? 0 : kRows * kRowBytes) + 4 * kStageBytes;
+  // The product of weights with V a chunk after their making, which takes eight registers.
+  static constexpr bool kDelay = kKeepQueries && kSight != Sight::kRowBias;
   static_assert(!kKeepQueries || (!kGeneral && kRows * kRowBytes <= kStageBytes));
 };
 

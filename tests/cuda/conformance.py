@@ -10,6 +10,7 @@ case's own bound. Part two runs problems of several tiles, with the options comb
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -208,7 +209,7 @@ TENSORS = {
 
 
 def combined_problems(small):
-    lengths = ((70, 150),) if small else ((70, 150), (257, 700), (130, 1030))
+    lengths = ((70, 150),) if small else ((70, 150), (257, 640), (130, 1030))
     for rows, keys in lengths:
         for size, value_size in ((64, 64), (128, 128), (40, 56), (96, 80), (192, 256), (20, 12)):
             for dtype in (torch.bfloat16, torch.float16):
@@ -283,24 +284,28 @@ def run_combined(library, small):
 def run_each_kernel(library, only):
     """Every instance of the tensor-core kernels once or twice, with more tiles than the device takes at once."""
     wrong = 0
+    both, mma = ("hopper", "mma"), ("mma",)
     kinds = {
-        "any": {"bias": -2.0},
-        "short": {"bias": -7.0, "causal": True},
-        "long": {"bias": -9.0, "left": 170},
-        "fast": {"bias": -7.0},
-        "general": {"bias": -5.0, "softcap": 20.0, "causal": True},
+        "any": (420, both, {"bias": -2.0}),
+        "short": (420, both, {"bias": -7.0, "causal": True}),
+        "long": (420, both, {"bias": -9.0, "left": 170}),
+        "fast": (420, both, {"bias": -7.0}),
+        "general": (420, both, {"bias": -5.0, "softcap": 20.0, "causal": True}),
+        "whole steps": (384, mma, {"bias": -2.0}),
+        "whole steps, small": (384, mma, {"bias": -9.0}),
+        "bias of a row": (420, mma, {"bias_mode": "neg_log_visible", "causal": True}),
     }
     for size in (64, 128, 256):
         if only and only != str(size):
             continue
         for dtype in (torch.bfloat16, torch.float16):
-            for kind, o in kinds.items():
-                heads, rows, keys = 48, 300, 420
+            for kind, (keys, kernels, o) in kinds.items():
+                heads, rows = 48, 300
                 q = torch.randn(1, heads, rows, size, device=DEVICE).to(dtype)
                 k, v = (torch.randn(1, heads // 4, keys, size, device=DEVICE).to(dtype) for _ in range(2))
                 expected, magnitude = reference(q, k, v, {}, o)
                 unit = 2**-7 if dtype == torch.bfloat16 else 2**-10
-                for kernel in ("hopper", "mma"):
+                for kernel in kernels:
                     y = torch.full_like(q, float("nan"))
                     p = native.problem(q, k, v, y, **o)
                     if status_of(library, p, kernel, "fast" if kind == "fast" else "accurate") is not None:
@@ -332,52 +337,39 @@ def check_refusals(library):
     return int(not good) + int(not good_kernel)
 
 
-def check_long_rows(library):
-    """More keys than one segment of a tile: the sums of the segments are added up."""
+# name: heads, kv heads, rows, keys, (head size, value head size), options, kernels, allowed error in units of T.
+# Rows have more keys than one segment of a tile, whose sums are added up; caches are so long that the blocks of the
+# decoding kernel prefetch.
+LONG = {
+    "rows": (2, 1, 200, 70016, ((64, 64), (128, 128), (256, 256)),
+             ({"bias_mode": "neg_log_total"}, {"bias": -8.0, "right": 20, "softcap": 9.0}), ("auto", "mma"), 2),
+    "caches": (16, 16, 1, 50003, ((64, 64), (128, 128), (256, 200), (72, 96)),
+               ({"bias_mode": "neg_log_total"}, {"bias": -7.0, "left": 40000, "normalize": True}), ("decode",), 1),
+}  # fmt: skip
+
+
+def check_long(library):
+    """Problems of LONG, with and without padding, several calls behind each other."""
     wrong = 0
-    for size in (64, 128, 256):
-        for dtype in (torch.bfloat16, torch.float16):
-            for o in ({"bias_mode": "neg_log_total"}, {"bias": -8.0, "right": 20, "softcap": 9.0}):
-                rows, keys = 200, 70001
-                q = torch.randn(1, 2, rows, size, device=DEVICE).to(dtype)
-                k, v = (torch.randn(1, 1, keys, size, device=DEVICE).to(dtype) for _ in range(2))
-                t = {"nonpad": torch.tensor([keys - 5], device=DEVICE)}
+    for what, (heads, kv_heads, rows, keys, sizes, options, kernels, units) in LONG.items():
+        before = wrong
+        for (size, value_size), dtype, o in itertools.product(sizes, (torch.bfloat16, torch.float16), options):
+            q = torch.randn(1, heads, rows, size, device=DEVICE).to(dtype)
+            k = torch.randn(1, kv_heads, keys, size, device=DEVICE).to(dtype)
+            v = torch.randn(1, kv_heads, keys, value_size, device=DEVICE).to(dtype)
+            for t in ({}, {"nonpad": torch.tensor([keys - 7], device=DEVICE)}):
                 expected, magnitude = reference(q, k, v, t, o)
-                unit = 2**-7 if dtype == torch.bfloat16 else 2**-10
-                for kernel in ("auto", "mma"):
-                    y = torch.full_like(q, float("nan"))
-                    library.run(native.problem(q, k, v, y, **t, **o), kernel=kernel)
-                    torch.cuda.synchronize()
-                    error = compare(y, expected, magnitude * unit * 2 + 1e-7)
-                    if not error <= 1.0:
-                        wrong += 1
-                        print(f"WRONG  {kernel:7s} head {size} {dtype} {o} over {keys} keys: error {error:.3g} of the allowed one")
-    print("long  ", "ok" if wrong == 0 else f"{wrong} WRONG", "- 70001 keys")
-    return wrong
-
-
-def check_long_caches(library):
-    """Decoding of caches so long that its blocks prefetch, several calls behind each other."""
-    wrong = 0
-    for size, value_size in ((64, 64), (128, 128), (256, 200), (72, 96)):
-        for dtype in (torch.bfloat16, torch.float16):
-            for o in ({"bias_mode": "neg_log_total"}, {"bias": -7.0, "left": 40000, "normalize": True}):
-                heads, keys = 16, 50003
-                q = torch.randn(1, heads, 1, size, device=DEVICE).to(dtype)
-                k = torch.randn(1, heads, keys, size, device=DEVICE).to(dtype)
-                v = torch.randn(1, heads, keys, value_size, device=DEVICE).to(dtype)
-                for t in ({}, {"nonpad": torch.tensor([keys - 7], device=DEVICE)}):
-                    expected, magnitude = reference(q, k, v, t, o)
-                    unit = 2**-7 if dtype == torch.bfloat16 else 2**-10
-                    outputs = [torch.full((1, heads, 1, value_size), math.nan, dtype=dtype, device=DEVICE) for _ in range(3)]
+                allowed = magnitude * (2**-7 if dtype == torch.bfloat16 else 2**-10) * units + 1e-7
+                for kernel in kernels:
+                    outputs = [torch.full_like(expected, math.nan, dtype=dtype) for _ in range(3)]
                     for y in outputs:
-                        library.run(native.problem(q, k, v, y, **t, **o), kernel="decode")
+                        library.run(native.problem(q, k, v, y, **t, **o), kernel=kernel)
                     torch.cuda.synchronize()
-                    error = max(compare(y, expected, magnitude * unit + 1e-7) for y in outputs)
+                    error = max(compare(y, expected, allowed) for y in outputs)
                     if not error <= 1.0:
                         wrong += 1
-                        print(f"WRONG  decode  head {size} {dtype} {o} {list(t)}: error {error:.3g} of the allowed one")
-    print("caches", "ok" if wrong == 0 else f"{wrong} WRONG", "- 50003 keys")
+                        print(f"WRONG  {kernel:7s} long {what}, head {size}/{value_size} {dtype} {o} {list(t)}: error {error:.3g} of the allowed one")
+        print("long  ", "ok" if wrong == before else f"{wrong - before} WRONG", f"- {what} of {keys} keys")
     return wrong
 
 
@@ -423,8 +415,7 @@ def main():
     if not arguments.table_only:
         wrong += run_combined(library, arguments.small)
         wrong += check_refusals(library)
-        wrong += check_long_rows(library)
-        wrong += check_long_caches(library)
+        wrong += check_long(library)
         wrong += check_graph_capture(library)
     print(f"{'FAILED' if wrong else 'passed'}: {wrong} wrong")
     return 1 if wrong else 0
