@@ -6,15 +6,16 @@ import type { Graph } from '../graph/graph.js';
 import type { Knowledge } from '../graph/knowledge.js';
 import { isOp, nodeLabel, type GraphNode } from '../graph/node.js';
 import type { Emitter } from '../rewrite/emitter.js';
-import { producerThrough, type Anchor } from './anchors.js';
+import type { Anchor } from './anchors.js';
 import { atomsOf, downstream, upstream, type Link } from './chains.js';
 import { labelledAxes, labelLetters, summedLetters, type Contraction } from './contraction.js';
+import { producerThrough } from './denominator.js';
 import { areChannels } from './features.js';
 import { Refused, type ScoreForm } from './form.js';
 import { AxisSpace, isOne, type Atom, type Axes, type Axis } from './layout.js';
 import { partialUpdate } from './partial-update.js';
 import { findScorePaths, type ScorePath, type WeightPath } from './paths.js';
-import { scaleForm, SCORE_RULES, WEIGHT_RULES } from './transfer.js';
+import { sameAtoms, scaleForm, SCORE_RULES, WEIGHT_RULES } from './transfer.js';
 
 /** Keys and values of earlier calls that the operator joins itself, and what it yields of them. */
 export interface Past {
@@ -130,6 +131,13 @@ export function derive(
       );
     }
   }
+  if (form.normalise !== null && !sameAtoms(space.resolve([...form.normalise]), new Set(keys))) {
+    throw new Refused(
+      'axis-mismatch',
+      `the weights of '${nodeLabel(anchor.node)}' are normalised over another axis than '${nodeLabel(weights.product.node)}' sums over`,
+      [anchor.node, weights.product.node],
+    );
+  }
   return label({ anchor, scores, weights, knowledge, space, form, labels, keys, value, graph, shapes });
 }
 
@@ -146,7 +154,7 @@ function emptyForm(axes: readonly Axis[], alpha: number): ScoreForm {
     zeroed: [],
     gain: 1,
     gainTensors: [],
-    normalise: false,
+    normalise: null,
     guarded: false,
   };
 }

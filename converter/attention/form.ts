@@ -1,7 +1,7 @@
 /** The normal form of an attention site: what the derivation knows about it, with labelled axes. */
 import type { GraphNode } from '../graph/node.js';
 import type { ReasonCode } from '../reasons.js';
-import type { Axes } from './layout.js';
+import type { Atom, Axes } from './layout.js';
 import type { PartialTerms } from './partial-update.js';
 
 /** Scores lowered to this or below leave a key no weight. */
@@ -57,8 +57,8 @@ export interface ScoreForm {
   /** Factor that the value product's result has to be multiplied by. */
   gain: number;
   gainTensors: TensorFactor[];
-  /** The weights are divided by their sum after the activation. */
-  normalise: boolean;
+  /** Axes over which the weights of a sigmoid are divided by their sum; `null` where they are not. */
+  normalise: ReadonlySet<Atom> | null;
   /** Rows without a visible key give 0 in the model too. */
   guarded: boolean;
 }

@@ -115,7 +115,7 @@ export function emptyForm(scale: number, softcap: number): ScoreForm {
     zeroed: [],
     gain: 1,
     gainTensors: [],
-    normalise: false,
+    normalise: null,
     guarded: false,
   };
 }

@@ -5,6 +5,7 @@
 import type { Knowledge, Size } from '../graph/knowledge.js';
 import { type GraphNode, isOp, nodeLabel, permutation } from '../graph/node.js';
 import { numeric, strides, type NumericTensor } from '../graph/numeric.js';
+import { denominator, producerThrough, reducedAxes } from './denominator.js';
 import { Refused, type Labelled, type ScoreForm, type TensorFactor } from './form.js';
 import { isOne, type AxisSpace, type Atom, type Axes, type Axis } from './layout.js';
 
@@ -24,8 +25,8 @@ export interface Transfer {
 
 type Rule = (transfer: Transfer) => void;
 
-/** A bound at or beyond this changes no score that occurs. */
-const BEYOND_SCORES = 1e30;
+/** A bound at or beyond this changes no score that occurs; models clamp to +-50000 so that float16 does not overflow. */
+const BEYOND_SCORES = 1e4;
 
 function sizesOf({ knowledge, node }: Transfer, name: string): Size[] {
   const sizes = knowledge.sizes(node.graph, name);
@@ -341,7 +342,7 @@ const guardWeights: Rule = (transfer) => {
       [node],
     );
   const hidden = { condition: aligned(transfer, condition), negated: input === 2, fill: -Infinity, node };
-  (transfer.kind === 'sigmoid' ? form.visible : form.zeroed).push(hidden);
+  (normalisedOver(transfer) === null ? form.visible : form.zeroed).push(hidden);
 };
 
 function weightFactor(transfer: Transfer, name: string, divides: boolean): void {
@@ -352,17 +353,15 @@ function weightFactor(transfer: Transfer, name: string, divides: boolean): void 
     form.gain *= divides ? 1 / factor : factor;
     return;
   }
+  if (divides && normalise(transfer, name)) return;
   const tensor = aligned(transfer, name);
-  if (divides && transfer.kind === 'sigmoid' && isSumOf(transfer, name)) {
-    form.normalise = true;
-    return;
-  }
   const entry: TensorFactor = { tensor, divides, node };
-  if (transfer.kind === 'sigmoid' && !divides && isBinary(transfer, name)) {
+  const over = normalisedOver(transfer);
+  if (over === null && !divides && isBinary(transfer, name)) {
     form.visible.push({ condition: tensor, negated: false, fill: -Infinity, node });
     return;
   }
-  if (transfer.kind === 'softmax' && hasAtoms(tensor.axes, space, transfer.keys)) {
+  if (over !== null && hasAtoms(tensor.axes, space, over)) {
     if (!divides && (isBinary(transfer, name) || isInput(transfer, name))) {
       form.zeroed.push({ condition: tensor, negated: false, fill: -Infinity, node });
       return;
@@ -372,6 +371,75 @@ function weightFactor(transfer: Transfer, name: string, divides: boolean): void 
     ]);
   }
   form.gainTensors.push(entry);
+}
+
+/** The axes over which the weights sum to 1 at this point; `null` where they do not. */
+function normalisedOver({ kind, form, keys }: Transfer): ReadonlySet<Atom> | null {
+  return kind === 'softmax' ? keys : form.normalise;
+}
+
+/**
+ * P / sum(P): factors that are the same for all keys cancel. A sigmoid is normalised by it; weights that were normalised
+ * before it only notice masks set since, whose keys then take no part at all. False where the divisor is something else.
+ */
+function normalise(transfer: Transfer, divisor: string): boolean {
+  const { form, node, input, knowledge, space } = transfer;
+  const found = denominator(node.graph, divisor, knowledge);
+  const axes = found && reducedAxes(found.sum, knowledge);
+  if (found === null || axes === null) return false;
+  const isOwn = [found.sum.inputs[0]!, node.inputs[input]!].map((name) =>
+    sourceOf(producerThrough(node.graph, name), name),
+  );
+  if (isOwn[0] !== isOwn[1] || !standsInPlace(transfer, divisor, axes)) return false;
+  if (found.plusOne) {
+    throw new Refused('softmax-plus-one', `'${nodeLabel(node)}' divides the weights by more than their sum`, [
+      node,
+    ]);
+  }
+  const over = new Set(axes.flatMap((axis) => space.resolve(form.axes[axis]!)));
+  const before = normalisedOver(transfer);
+  if (before !== null && !sameAtoms(space.resolve([...before]), over)) {
+    throw new Refused(
+      'axis-mismatch',
+      `'${nodeLabel(node)}' divides the weights by their sum over another axis than they are normalised over`,
+      [node],
+    );
+  }
+  form.gain = 1;
+  form.gainTensors = form.gainTensors.filter(({ tensor }) => hasAtoms(tensor.axes, space, over));
+  if (before === null) form.normalise = over;
+  for (const entry of form.zeroed) {
+    if (!isBinary(transfer, entry.condition.name)) {
+      throw new Refused('weights-changed', `'${nodeLabel(entry.node)}' scales single weights`, [entry.node]);
+    }
+    form.visible.push(entry);
+    form.guarded = true;
+  }
+  form.zeroed = [];
+  return true;
+}
+
+const sourceOf = (producer: GraphNode | undefined, name: string): string => producer?.outputs[0] ?? name;
+
+export function sameAtoms(some: Iterable<Atom>, others: ReadonlySet<Atom>): boolean {
+  const set = new Set(some);
+  return set.size === others.size && [...set].every((atom) => others.has(atom));
+}
+
+/** A sum is laid beside the weights that it was taken over: 1 along the summed axes, their size along the others. */
+function standsInPlace(transfer: Transfer, divisor: string, axes: readonly number[]): boolean {
+  const { node, input } = transfer;
+  let name = divisor;
+  for (let producer = node.graph.producer(name); producer !== undefined && isOp(producer, 'Expand', 'Cast');)
+    producer = node.graph.producer((name = producer.inputs[0]!));
+  const weights = sizesOf(transfer, node.inputs[input]!);
+  const sizes = sizesOf(transfer, name);
+  const offset = weights.length - sizes.length;
+  return weights.every((size, axis) => {
+    const own = sizes[axis - offset];
+    if (own === undefined || isOne(own)) return axes.includes(axis) || isOne(size);
+    return !axes.includes(axis) && own.every((value, i) => value === size[i]);
+  });
 }
 
 /** Only 0 and 1 can come out: a cast or a selection of booleans. */
@@ -398,18 +466,20 @@ function isInput({ node: { graph } }: Transfer, name: string): boolean {
   return graph.parent === null && graph.inputs.some((input) => input.name === current);
 }
 
-/** The divisor is the row sum of the weights themselves. */
-function isSumOf({ node }: Transfer, name: string): boolean {
-  const sum = node.graph.producer(name);
-  return sum !== undefined && isOp(sum, 'ReduceSum') && sum.inputs[0] === node.inputs[0];
-}
-
 /** P * c and P / c scale the result; a mask after a sigmoid hides keys. */
 const multiplyWeights: Rule = (transfer) => {
   const { node, input } = transfer;
   if (node.inputs[0] === node.inputs[1])
     throw new Refused('weights-changed', `'${nodeLabel(node)}' squares the weights`, [node]);
-  weightFactor(transfer, node.inputs[1 - input]!, false);
+  const other = node.inputs[1 - input]!;
+  const reciprocal = node.graph.producer(other);
+  if (
+    reciprocal !== undefined &&
+    isOp(reciprocal, 'Reciprocal') &&
+    normalise(transfer, reciprocal.inputs[0]!)
+  )
+    return;
+  weightFactor(transfer, other, false);
 };
 
 const divideWeights: Rule = (transfer) => weightFactor(transfer, transfer.node.inputs[1]!, true);
@@ -431,7 +501,7 @@ const clampWeights: Rule = (transfer) => {
 const complement: Rule = (transfer) => {
   const { form, node, input, kind } = transfer;
   const isPlain =
-    form.gain === 1 && form.gainTensors.length === 0 && form.visible.length === 0 && !form.normalise;
+    form.gain === 1 && form.gainTensors.length === 0 && form.visible.length === 0 && form.normalise === null;
   if (kind !== 'sigmoid' || input !== 1 || !isPlain || constant(transfer, node.inputs[0]!) !== 1) {
     mixed(transfer);
     return;

@@ -159,7 +159,7 @@ export function replaceSite(
     left_window_size: masks.left,
     right_window_size: masks.right,
     softcap: site.form.softcap,
-    normalize: site.form.normalise,
+    normalize: site.form.normalise !== null,
     ...(isSoftmax
       ? softmaxAttributes(mode, parameters, masks.isCausal || masks.left >= 0 || masks.right >= 0)
       : {}),

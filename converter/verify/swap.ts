@@ -55,6 +55,9 @@ const INT64 = 7;
 
 const RESHAPING: ReadonlySet<string> = new Set(['Unsqueeze', 'Reshape', 'Identity', 'Cast']);
 
+/** Guards of a denominator against 0. */
+const GUARDING: ReadonlySet<string> = new Set(['Add', 'Max', 'Clip', 'Expand', 'Reciprocal']);
+
 /** Operators between the products that keep the layout of the scores. */
 const ELEMENTWISE: ReadonlySet<string> = new Set(
   'Add Sub Mul Div Where Max Min Clip Neg Tanh Cast Identity Dropout Softmax Exp Reciprocal'.split(' '),
@@ -87,6 +90,7 @@ class SwapBuilder {
     if (typeof keyLength === 'number' && keyLength !== this.swap.scores.dims[this.#keyAxis])
       throw new SwapRefusal(`the keys of site ${site.name} lie on several axes of its scores`);
     this.#refuseRowMaximum();
+    this.#refuseRowSum();
     const result = new Map<GraphNode, readonly Node[]>();
     const centres = this.swap.parameters.centreScores === true;
     let rowTerm: string | null = null;
@@ -148,6 +152,24 @@ class SwapBuilder {
         opType === 'Sub' && (labels.has(name) || labels.has(outputs[0]!)) && isMaximum(inputs[1]!),
     );
     if (subtracts) throw new SwapRefusal(`site ${site.name} subtracts the largest score of each row`);
+  }
+
+  /** Weights divided by their sum, which is 1 for softmax, would stay normalised with a sigmoid. */
+  #refuseRowSum(): void {
+    const { graph } = this.model;
+    const { site } = this.swap.replacement;
+    const labels = new Set(site.nodes);
+    const activation = graph.producer(site.values.weights!);
+    const isSum = (value: string): boolean => {
+      const node = graph.producer(value);
+      if (node && (RESHAPING.has(node.opType) || GUARDING.has(node.opType))) return node.inputs.some(isSum);
+      return node?.opType === 'ReduceSum' || node?.opType === 'ReduceL1';
+    };
+    const divides = graph.nodes.some((node) => {
+      if (node === activation || !(labels.has(node.name) || labels.has(node.outputs[0]!))) return false;
+      return ['Div', 'Mul'].includes(node.opType) && isSum(node.inputs[1]!);
+    });
+    if (divides) throw new SwapRefusal(`site ${site.name} divides its weights by their sum once more`);
   }
 
   /** Layouts in which row terms and shifts can be spelled: matrix products of queries and keys, and of weights and values. */

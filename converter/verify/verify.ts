@@ -307,6 +307,7 @@ async function swapSites(
   samples: SampleSource,
   openVariant: (model: PlacedModel, variant: Variant) => Promise<Session>,
 ): Promise<SwapSite[]> {
+  if (replacements.length === 0) return [];
   const scores = replacements.map(({ site }) => site.values.scores!);
   const session = await openVariant(original, { outputs: scores, outputsOnly: true });
   for await (const feeds of samples) {

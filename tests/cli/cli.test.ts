@@ -100,6 +100,16 @@ describe('command line', function () {
     assert.match(stdout, /✔ verified/);
   });
 
+  it('keeps the numbers of a sigmoid model in the modes for softmax, too', async () => {
+    for (const mode of ['paper', 'calibrated', 'faithful']) {
+      const { code, stdout, stderr } = await convert('sigmoid.onnx', mode, '--json');
+      assert.equal(code, 0, stderr);
+      const { replaced, verify } = JSON.parse(stdout) as ConvertJson;
+      assert.equal(replaced, 1);
+      assert.ok(verify.passed && verify.drift[0]!.maxRelative < 1e-5, `${mode}: ${stdout}`);
+    }
+  });
+
   it('verifies the structure of paper mode and says how far it is from the original', async () => {
     const { code, stdout, stderr } = await convert('softmax.onnx', 'paper', '--json');
     assert.equal(code, 0, stderr);
