@@ -152,6 +152,7 @@ function emptyForm(axes: readonly Axis[], alpha: number): ScoreForm {
     visible: [],
     partials: [],
     zeroed: [],
+    triangles: [],
     gain: 1,
     gainTensors: [],
     normalise: null,

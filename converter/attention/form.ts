@@ -1,7 +1,7 @@
 /** The normal form of an attention site: what the derivation knows about it, with labelled axes. */
 import type { GraphNode } from '../graph/node.js';
 import type { ReasonCode } from '../reasons.js';
-import type { Atom, Axes } from './layout.js';
+import type { Atom, Axes, Axis } from './layout.js';
 import type { PartialTerms } from './partial-update.js';
 
 /** Scores lowered to this or below leave a key no weight. */
@@ -33,6 +33,15 @@ export interface Visibility {
   readonly node: GraphNode;
 }
 
+/** Weights that are 0 but where `column - row` is at most `diagonal` (at least, for `upper`), both counted from 0. */
+export interface KeptTriangle {
+  readonly rows: Axis;
+  readonly columns: Axis;
+  readonly upper: boolean;
+  readonly diagonal: number;
+  readonly node: GraphNode;
+}
+
 /** A factor on the scores or on the weights that is a tensor. */
 export interface TensorFactor {
   readonly tensor: Labelled;
@@ -54,6 +63,8 @@ export interface ScoreForm {
   partials: PartialTerms[];
   /** Masks that set weights to 0 after a softmax; the scores have to be hidden there already. */
   zeroed: Visibility[];
+  /** Triangles that the weights of a sigmoid were cut to. */
+  triangles: KeptTriangle[];
   /** Factor that the value product's result has to be multiplied by. */
   gain: number;
   gainTensors: TensorFactor[];

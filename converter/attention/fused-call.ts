@@ -113,6 +113,7 @@ export function emptyForm(scale: number, softcap: number): ScoreForm {
     visible: [],
     partials: [],
     zeroed: [],
+    triangles: [],
     gain: 1,
     gainTensors: [],
     normalise: null,

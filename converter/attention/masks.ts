@@ -10,7 +10,8 @@ import type { BiasMode } from '../../op/schema.js';
 import type { MaskKind } from '../site.js';
 import { canonicalValue, type CanonicalValue } from './canonical.js';
 import { pastLengths, type Derived } from './derive.js';
-import { EXCLUDED, Refused, type Addend, type Visibility } from './form.js';
+import { EXCLUDED, Refused, type Addend, type KeptTriangle, type Visibility } from './form.js';
+import type { Axis } from './layout.js';
 import { confirmsAtLength } from './lengths.js';
 import { leavesRowEmpty } from './row-coverage.js';
 import { checkZeroedWeights } from './weight-masks.js';
@@ -68,6 +69,7 @@ export function planMasks(site: Derived, knowledge: Knowledge, attributes = NO_A
   if (site.nonpad !== null) plan.kinds.add('padding');
   checkMaskedProducts(site, knowledge);
   checkZeroedWeights(site, knowledge);
+  for (const triangle of site.form.triangles) planTriangle(site, plan, triangle);
   // Keys hidden by a product with 0 are hidden by the addend that follows it.
   const shown = site.form.visible
     .filter(({ fill }) => fill !== 0)
@@ -161,6 +163,23 @@ function applyBand(plan: MaskPlan, band: Band): boolean {
   if (band.right === 0) plan.kinds.add('causal');
   if (band.left >= 0 || band.right > 0) plan.kinds.add('window');
   return true;
+}
+
+/** A triangle over rows and keys is a causal flag or a side of a window, where the operator counts positions from 0 as well. */
+function planTriangle(site: Derived, plan: MaskPlan, triangle: KeptTriangle): void {
+  const { rows, columns, upper, diagonal, node } = triangle;
+  const are = (axis: Axis, atoms: Axis): boolean => {
+    const found = site.space.resolve(axis);
+    return found.length === atoms.length && found.every((atom, i) => atom === atoms[i]);
+  };
+  const isTurned = are(rows, site.keys) && are(columns, site.rows);
+  const isPlaced = isTurned || (are(rows, site.rows) && are(columns, site.keys));
+  // Row i keeps the keys up to i + size, or those from i - size on.
+  const size = upper ? -diagonal : diagonal;
+  if (!isPlaced || size < 0 || site.past !== null || site.nonpad !== null) {
+    throw new Refused('weights-changed', `'${nodeLabel(node)}' cuts a triangle out of the weights`, [node]);
+  }
+  applyBand(plan, upper === isTurned ? { left: -1, right: size } : { left: size, right: -1 });
 }
 
 /** The one band that the mask is in every environment, counted from the row's own position. */

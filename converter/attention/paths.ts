@@ -112,6 +112,7 @@ const WEIGHT_STEPS: ReadonlySet<string> = new Set([
   'Max',
   'Min',
   'Where',
+  'Trilu',
   'Add',
   'Sub',
 ]);
@@ -136,7 +137,7 @@ export function findWeightPath(graph: Graph, weights: string, knowledge: Knowled
         }
         if (node.domain !== '' || !WEIGHT_STEPS.has(node.opType)) continue;
         if (isOp(node, 'Where') && input === 0) continue;
-        if (isOp(node, 'Div') && input === 1) continue;
+        if (isOp(node, 'Div', 'Trilu') && input === 1) continue;
         next.push({ name: node.outputs[0]!, steps: [...steps, { node, input }] });
       }
     }

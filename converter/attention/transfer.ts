@@ -3,7 +3,7 @@
  * function per operator, in a table; the comment on each says what it preserves.
  */
 import type { Knowledge, Size } from '../graph/knowledge.js';
-import { type GraphNode, isOp, nodeLabel, permutation } from '../graph/node.js';
+import { type GraphNode, intAttribute, isOp, nodeLabel, permutation } from '../graph/node.js';
 import { numeric, strides, type NumericTensor } from '../graph/numeric.js';
 import { denominator, producerThrough, reducedAxes } from './denominator.js';
 import { Refused, type Labelled, type ScoreForm, type TensorFactor } from './form.js';
@@ -497,11 +497,26 @@ const clampWeights: Rule = (transfer) => {
   if (!harmless) throw new Refused('weights-changed', `'${nodeLabel(node)}' clamps the weights`, [node]);
 };
 
+/** A triangle of a sigmoid's weights hides the other keys. */
+const triangle: Rule = (transfer) => {
+  const { form, node } = transfer;
+  const diagonal = node.inputs[1] ? constant(transfer, node.inputs[1]) : 0;
+  const [rows, columns] = form.axes.slice(-2);
+  if (normalisedOver(transfer) !== null || diagonal === null || rows === undefined || columns === undefined) {
+    throw new Refused('weights-changed', `'${nodeLabel(node)}' cuts a triangle out of the weights`, [node]);
+  }
+  form.triangles.push({ rows, columns, upper: intAttribute(node, 'upper', 1) === 1, diagonal, node });
+};
+
 /** 1 - sigmoid(s) = sigmoid(-s), where nothing else was done to the weights. */
 const complement: Rule = (transfer) => {
   const { form, node, input, kind } = transfer;
   const isPlain =
-    form.gain === 1 && form.gainTensors.length === 0 && form.visible.length === 0 && form.normalise === null;
+    form.gain === 1 &&
+    form.gainTensors.length === 0 &&
+    form.visible.length === 0 &&
+    form.triangles.length === 0 &&
+    form.normalise === null;
   if (kind !== 'sigmoid' || input !== 1 || !isPlain || constant(transfer, node.inputs[0]!) !== 1) {
     mixed(transfer);
     return;
@@ -522,6 +537,7 @@ export const WEIGHT_RULES: Readonly<Record<string, Rule>> = {
   Clip: clampWeights,
   Max: clampWeights,
   Min: clampWeights,
+  Trilu: triangle,
   Add: mixed,
   Sub: complement,
 };
