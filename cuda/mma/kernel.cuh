@@ -138,11 +138,12 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     return Weights::kSegments && args.partial != nullptr && end_step - first_step > kSegmentSteps;
   };
   if (in_segments()) take_place(args.places, args.multiprocessors * Shape::kBlocks, segment_place);
-  const auto for_segments = [&](const auto& visit) {
+  const auto join = [&](bool first, bool last) {
 #pragma unroll
     for (int t = 0; t < kTiles; t++) {
-      float* place = args.partial + segment_place * kPlaceSums + t * (kPlaceSums / kTiles);
-      visit(out[t], place, [&](int i) { return policy[t].since_segment(i / 2 % 2); });
+      float* kept = args.partial + segment_place * kPlaceSums + t * (kPlaceSums / kTiles);
+      join_segment<Shape::kThreads>(out[t], kept, first, last,
+                                    [&](int i) { return policy[t].since_segment(i / 2 % 2); });
       policy[t].start_segment();
     }
   };
@@ -244,17 +245,15 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
       }
     }
     if (in_segments() && (step + 1 - first_step) % kSegmentSteps == 0 && step + 1 < end_step) {
-      const bool first = step + 1 - first_step == kSegmentSteps;
-      for_segments([&](auto& sums, float* place, const auto& factor) {
-        keep_segment<Shape::kThreads>(sums, place, first, factor);
-      });
+      join(step + 1 - first_step == kSegmentSteps, false);
+#pragma unroll
+      for (int i = 0; i < kTiles * Shape::kHeadSize / 2; i++)
+        out[i / (Shape::kHeadSize / 2)][i % (Shape::kHeadSize / 2)] = 0.0f;
     }
   }
 
   if (in_segments()) {
-    for_segments([&](auto& sums, const float* place, const auto& factor) {
-      add_kept_segments<Shape::kThreads>(sums, place, factor);
-    });
+    join(false, true);
     free_place(args.places, segment_place);
   }
 
