@@ -115,13 +115,13 @@ export class DirectRun {
     for (const name of wanted)
       fetches[name] = this.#model.lastReader.has(name)
         ? null
-        : ((await this.#keptOnGpu(name)) ?? this.#fetches[name] ?? null);
+        : ((await this.#keptOnGpu(name)) ?? this.#targetOnGpu(name) ?? null);
     // What stays between the pieces; what the caller gets may outlive the run and stays the runtime's.
     const inner = wanted.filter((name) => this.#model.lastReader.has(name) && !(name in this.#fetches));
     const run = (): Promise<Results> => outputs.run(session, feeds, fetches, inner, this.#options);
     const results = await (this.#plan?.recording.piece(stage, feeds, run) ?? run());
     for (const [name, tensor] of Object.entries(results)) {
-      const isOwn = tensor !== (this.#fetches[name] ?? null);
+      const isOwn = tensor !== this.#fetches[name];
       this.#values.set(name, isOwn ? { tensor, free: () => tensor.dispose() } : { tensor });
     }
   }
@@ -135,6 +135,12 @@ export class DirectRun {
     if (byteLengthOf(type, dims) === 0) return undefined;
     const buffer = await this.#context.buffers.acquire(byteLengthOf(type, dims));
     return pooledTensor(this.#ort, this.#context, buffer, type, dims);
+  }
+
+  /** The runtime leaves given outputs on the CPU as they were; those are filled at the end. */
+  #targetOnGpu(name: string): Tensor | undefined {
+    const target = this.#fetches[name];
+    return target?.location === 'gpu-buffer' ? target : undefined;
   }
 
   #isWanted(name: string): boolean {
@@ -179,10 +185,7 @@ export class DirectRun {
     const { buffers } = this.#context;
     const target = value === undefined ? undefined : this.#fetches[value];
     if (target?.location === 'gpu-buffer') {
-      if (target.type !== type || target.dims.join() !== dims.join())
-        throw new Error(
-          `the given output '${value}' is ${target.type} [${target.dims}]; it must be ${type} [${dims.join(',')}]`,
-        );
+      checkTarget(value!, target, { type, dims });
       this.#values.set(value!, { tensor: target });
       return target.gpuBuffer as unknown as GPUBuffer;
     }
@@ -248,9 +251,13 @@ export class DirectRun {
       const held = this.#values.get(name);
       if (held === undefined) throw new Error(`output '${name}' was not computed`);
       this.#plan?.recording.output(name, held.tensor);
+      if (target) checkTarget(name, target, held.tensor);
       const location = target?.location ?? this.#model.outputLocation(name);
       if (held.tensor.location === 'gpu-buffer' && location !== 'gpu-buffer') toRead.push(name);
-      else {
+      else if (target && target !== held.tensor) {
+        this.#fill(target, held.tensor);
+        results[name] = target;
+      } else {
         results[name] = held.tensor;
         this.#values.delete(name);
       }
@@ -266,11 +273,33 @@ export class DirectRun {
     );
     toRead.forEach((name, index) => {
       const target = this.#fetches[name];
-      if (target) (target.data as Float32Array).set(read[index]!.data as Float32Array);
+      if (target) this.#fill(target, read[index]!);
       results[name] = target ?? read[index]!;
     });
     return results;
   }
+
+  /** Copies to the output that the caller gave; from the CPU, or within the GPU. */
+  #fill(target: Tensor, tensor: Tensor): void {
+    const { device } = this.#context;
+    const buffer = target.location === 'gpu-buffer' ? (target.gpuBuffer as unknown as GPUBuffer) : undefined;
+    if (tensor.location === 'gpu-buffer') {
+      const bytes = Math.ceil(byteLengthOf(tensor.type, tensor.dims) / 4) * 4;
+      const encoder = device.createCommandEncoder({ label: 'fill a given output' });
+      encoder.copyBufferToBuffer(tensor.gpuBuffer as unknown as GPUBuffer, 0, buffer!, 0, bytes);
+      device.queue.submit([encoder.finish()]);
+    } else if (buffer !== undefined) upload(device, buffer, bytesOf(tensor));
+    else if (tensor.type === 'string')
+      (tensor.data as string[]).forEach((text, index) => ((target.data as string[])[index] = text));
+    else (target.data as Float32Array).set(tensor.data as Float32Array);
+  }
+}
+
+function checkTarget(name: string, target: Tensor, { type, dims }: Pick<Tensor, 'type' | 'dims'>): void {
+  if (target.type !== type || target.dims.join() !== dims.join())
+    throw new Error(
+      `the given output '${name}' is ${target.type} [${target.dims}]; it must be ${type} [${dims.join(',')}]`,
+    );
 }
 
 /** Query length times key length; the heads do not matter, since both ways to run grow with them alike. */

@@ -21,6 +21,9 @@ import {
 import type { LoadedModel } from './split-session.js';
 import { bytesOf, upload } from './upload.js';
 
+const COPY_SRC = 0x04; // GPUBufferUsage.COPY_SRC
+const COPY_DST = 0x08; // GPUBufferUsage.COPY_DST
+
 export class Replay {
   readonly #ort: OrtModule;
   readonly #context: DeviceContext;
@@ -81,7 +84,7 @@ export class Replay {
 
   /** The results, or `undefined` where this run turns out not to be a repetition; then nothing has happened. */
   async run(feeds: Feeds, fetches: Fetches): Promise<Results | undefined> {
-    if (!this.#fits(fetches)) return undefined;
+    if (!this.#fits(feeds, fetches)) return undefined;
     const { device } = this.#context;
     let encoder = device.createCommandEncoder({ label: 'SigmoidAttention model' });
     for (const [recorded, name] of this.#recording.given) this.#fill(encoder, recorded, feeds[name]!);
@@ -97,11 +100,21 @@ export class Replay {
     return this.#collect(encoder, fetches, values);
   }
 
-  #fits(fetches: Fetches): boolean {
-    return Object.entries(fetches).every(([name, target]) => {
-      const { type, dims } = this.#recording.outputs.get(name)!;
-      return !target || (target.type === type && target.dims.join() === dims.join());
-    });
+  /** Given buffers need not allow copies: the runtime does not ask for that. What it computes on the CPU it returns itself. */
+  #fits(feeds: Feeds, fetches: Fetches): boolean {
+    return (
+      [...this.#recording.given.values()].every((name) => isCopyable(feeds[name]!, COPY_SRC)) &&
+      Object.entries(fetches).every(([name, target]) => {
+        const { type, dims, buffer } = this.#recording.outputs.get(name)!;
+        if (!target) return true;
+        return (
+          buffer !== undefined &&
+          target.type === type &&
+          target.dims.join() === dims.join() &&
+          isCopyable(target, COPY_DST)
+        );
+      })
+    );
   }
 
   #fill(encoder: GPUCommandEncoder, recorded: GPUBuffer, feed: Tensor): void {
@@ -110,7 +123,7 @@ export class Replay {
       upload(this.#context.device, to, bytesOf(feed));
       return;
     }
-    const bytes = Math.ceil(byteLengthOf(feed.type, feed.dims) / 4) * 4;
+    const bytes = copyBytes(feed);
     encoder.copyBufferToBuffer(feed.gpuBuffer as unknown as GPUBuffer, 0, to, 0, bytes);
   }
 
@@ -167,7 +180,7 @@ export class Replay {
       else if (location !== 'gpu-buffer')
         toRead.push({ name, buffer: this.#program.bufferOf(buffer), type, dims });
       else {
-        const bytes = Math.ceil(byteLengthOf(type, dims) / 4) * 4;
+        const bytes = copyBytes({ type, dims });
         const tensor =
           target ??
           pooledTensor(this.#ort, this.#context, await this.#context.buffers.acquire(bytes), type, dims);
@@ -190,6 +203,17 @@ export class Replay {
     return results;
   }
 }
+
+/** Tensors on the CPU are. */
+function isCopyable(tensor: Tensor, usage: number): boolean {
+  if (tensor.location !== 'gpu-buffer') return true;
+  const buffer = tensor.gpuBuffer as unknown as GPUBuffer;
+  return (buffer.usage & usage) !== 0 && buffer.size >= copyBytes(tensor);
+}
+
+/** Copies take multiples of 4 bytes. */
+const copyBytes = ({ type, dims }: Pick<Tensor, 'type' | 'dims'>): number =>
+  Math.ceil(byteLengthOf(type, dims) / 4) * 4;
 
 function isSame(tensor: Tensor, { value, bytes }: Fixed): boolean {
   if (tensor.type !== value.type || tensor.dims.join() !== value.dims.join()) return false;

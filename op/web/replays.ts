@@ -28,7 +28,7 @@ type State =
 const MAX_SHAPES = 64;
 /** GPU memory of the repetitions of one session; those used longest ago go first. */
 const MAX_BYTES = 1 << 29;
-/** Runs that turned out to differ before a repetition is given up. */
+/** Runs in a row that turn out to differ before a repetition is given up. */
 const MAX_MISSES = 3;
 /** Of each output, the bytes that are compared. */
 const COMPARED_BYTES = 1 << 26;
@@ -160,7 +160,10 @@ export class Replays {
     fetches: Fetches,
   ): Promise<RunResults> {
     const results = await state.replay.run(feeds, fetches);
-    if (results !== undefined) return { results, work: 0, way: state.replay.isWhole ? 'replayed' : 'direct' };
+    if (results !== undefined) {
+      state.misses = 0;
+      return { results, work: 0, way: state.replay.isWhole ? 'replayed' : 'direct' };
+    }
     if (++state.misses === MAX_MISSES) {
       this.#forget(key);
       this.#states.set(key, { phase: 'refused', reason: 'runs of the same shapes differ' });

@@ -57,10 +57,14 @@ else {
     });
 
     it('takes and returns GPU buffers', async () => {
-      for (const runs of [1, 6]) {
+      for (const [runs, copyable] of [
+        [1, true],
+        [6, true],
+        [6, false],
+      ]) {
         const { locations, differences } = await page.run<{ locations: string[]; differences: number[] }>(
           'gpuBuffers',
-          { runs },
+          { runs, copyable },
         );
         assert.deepEqual(locations, ['gpu-buffer', 'gpu-buffer', 'cpu', 'gpu-buffer']);
         assert.ok(Math.max(...differences) < CLOSE, `differences ${differences.join()}`);

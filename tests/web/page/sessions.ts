@@ -79,8 +79,10 @@ export async function differences({
 /** Runs with input and output in GPU buffers of the runtime's device, first without and then with a given buffer, each several times. */
 export async function gpuBuffers({
   runs,
+  copyable,
 }: {
   runs: number;
+  copyable: boolean;
 }): Promise<{ locations: string[]; differences: number[] }> {
   const restore = install(ort, { functionBelow: 0 });
   const { bytes } = layeredModel({ ...SMALL, presents: true });
@@ -91,15 +93,19 @@ export async function gpuBuffers({
   });
   const device = (await ort.env.webgpu.device) as GPUDevice;
   const data = feeds['x']!.data as Float32Array<ArrayBuffer>;
-  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-  const onGpu = (): GPUBuffer => device.createBuffer({ size: data.byteLength, usage });
-  const input = onGpu();
+  const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
+  const onGpu = (usage: number): GPUBuffer =>
+    device.createBuffer({
+      size: data.byteLength,
+      usage: STORAGE | (copyable ? COPY_SRC | COPY_DST : usage),
+    });
+  const input = onGpu(COPY_DST);
   device.queue.writeBuffer(input, 0, data);
   const x = ort.Tensor.fromGpuBuffer(input, { dataType: 'float32', dims: feeds['x']!.dims });
   for (let run = 1; run < runs; run++)
     for (const tensor of Object.values((await session.run({ x })) as Tensors)) tensor.dispose();
   const first = (await session.run({ x })) as Tensors;
-  const target = ort.Tensor.fromGpuBuffer(onGpu(), {
+  const target = ort.Tensor.fromGpuBuffer(onGpu(COPY_SRC), {
     dataType: 'float32',
     dims: feeds['x']!.dims,
     download: async () => {
@@ -234,7 +240,7 @@ function countRuns(): { take: () => number; stop: () => void } {
 
 /**
  * Runs of one length on changing data, with another model of the runtime's own on the same device in between, then some at once,
- * then another length and back: how often the runtime ran a piece each time, and the differences.
+ * then another length and back, and with a given output: how often the runtime ran a piece each time, and the differences.
  */
 export async function repetition({ model, seeds }: { model: LayeredModel; seeds: number[] }): Promise<{
   pieces: number[];
@@ -267,11 +273,21 @@ export async function repetition({ model, seeds }: { model: LayeredModel; seeds:
   await run(19, 1);
   await run(11, 1);
   counter.stop();
-  const differences: number[] = [];
-  for (const { feeds, results } of runs)
-    for (const [name, tensor] of Object.entries(await expected(bytes, feeds)))
-      differences.push(largestDifference(results[name]!, tensor));
   const { replays } = gpuResources();
+  for (const seed of seeds) {
+    const feeds = feedsFor(model, 11, seed);
+    const width = model.heads * model.headSize;
+    const y = new ort.Tensor('float32', new Float32Array(11 * width), [1, 11, width]);
+    const results = (await session.run(feeds, { y })) as Tensors;
+    if (results['y'] !== y) throw new Error('the given output is not the one returned');
+    runs.push({ feeds, results: { y: new ort.Tensor('float32', y.data.slice(), y.dims) } });
+  }
+  const differences: number[] = [];
+  for (const { feeds, results } of runs) {
+    const wanted = await expected(bytes, feeds);
+    for (const [name, tensor] of Object.entries(results))
+      differences.push(largestDifference(tensor, wanted[name]!));
+  }
   for (const each of [session, other, stock]) await each.release();
   return { pieces, atOnce, differences, replays };
 }
