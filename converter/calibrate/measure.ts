@@ -2,6 +2,7 @@
  * What the paper says matters when softmax becomes sigmoid, measured per site and head on inputs: how large the attention
  * output is under either activation, the largest score, how peaked softmax is, how far sigmoid saturates.
  */
+import { SATURATING } from '../rewrite/mask-tensor.js';
 import { rowScores, type CapturedCall } from './captured-call.js';
 
 export interface HeadStatistics {
@@ -61,7 +62,8 @@ export class HeadMeter {
 
   #addRow(scores: Float32Array, mean: number, values: Float32Array, valueSize: number): void {
     const peak = scores.reduce((max, score) => Math.max(max, score), -Infinity);
-    if (!Number.isFinite(peak)) return;
+    // No key is left, or the row was hidden as a whole and lifted so that its weights are all 1.
+    if (!Number.isFinite(peak) || peak > SATURATING / 2) return;
     // Keys so far below that no weight is left count as masked.
     const taking = scores.filter((score) => score > peak - 1000).length;
     const logCount = Math.log(taking);

@@ -82,10 +82,12 @@ const binary =
 const variadic =
   (compute: (a: number, b: number) => number): Evaluator =>
   (input) => {
+    // Math.min would count a third argument in.
+    const pair = binary((a, b) => compute(a, b));
     let total = input.inputs[0] ?? null;
     for (const next of input.inputs.slice(1)) {
       const step: readonly NumericTensor[] | null =
-        total === null || !next ? null : binary(compute)({ ...input, inputs: [total, next] });
+        total === null || !next ? null : pair({ ...input, inputs: [total, next] });
       total = step?.[0] ?? null;
     }
     return total === null ? null : [total];

@@ -7,7 +7,7 @@ import type { Derived } from '../attention/derive.js';
 import { Refused } from '../attention/form.js';
 import type { Atom, Axis } from '../attention/layout.js';
 import { DataType, dataTypeName } from '../onnx/tensor.js';
-import { planRelayout, type Relayout } from './relayout.js';
+import { planRelayout, SizeSources, type Relayout } from './relayout.js';
 
 export interface Feed {
   readonly link: Link;
@@ -49,17 +49,18 @@ function search(site: Derived, rank: 3 | 4): Attachment | null {
   const { batch, heads, rows, newKeys, channels, valueChannels } = site;
   if (rank === 3 && !isFixed(heads)) return null;
   const type = operatorType(site);
+  const sizes = new SizeSources(site);
   const arrange = (head: readonly Atom[], position: readonly Atom[], channel: readonly Atom[]): Axis[] =>
     rank === 4 ? [batch, head, position, channel] : [batch, position, [...head, ...channel]];
-  const query = feed(site, site.query, arrange(heads, rows, channels), type);
-  const output = query && drain(site, arrange(heads, rows, valueChannels), type);
+  const query = feed(sizes, site.query, arrange(heads, rows, channels), type);
+  const output = query && drain(sizes, site.output, arrange(heads, rows, valueChannels), type);
   if (query === null || output === null) return null;
   let best: Attachment | null = null;
   for (let count = heads.length; count >= 0; count--) {
     const kvHeads = heads.slice(0, count);
     if (site.past !== null && !site.space.equal(kvHeads, site.past.heads)) continue;
-    const key = feed(site, site.key, arrange(kvHeads, newKeys, channels), type);
-    const value = key && feed(site, site.value, arrange(kvHeads, newKeys, valueChannels), type);
+    const key = feed(sizes, site.key, arrange(kvHeads, newKeys, channels), type);
+    const value = key && feed(sizes, site.value, arrange(kvHeads, newKeys, valueChannels), type);
     if (key === null || value === null) continue;
     const cost = query.cost + key.cost + value.cost + output.cost;
     if (best === null || cost < best.cost) best = { rank, type, query, key, value, output, kvHeads, cost };
@@ -72,7 +73,7 @@ function isFixed(atoms: readonly Atom[]): boolean {
 }
 
 function feed(
-  site: Derived,
+  sizes: SizeSources,
   chain: readonly Link[],
   target: readonly Axis[],
   type: number,
@@ -81,8 +82,8 @@ function feed(
   for (const link of chain) {
     const casts = link.type !== type;
     if (casts && isHalf(type)) continue;
-    const relayout = planRelayout(link.axes, target, site.space, false);
-    if (relayout === null) continue;
+    const relayout = planRelayout(link.axes, target, sizes.space, false);
+    if (relayout?.isReadable(sizes) !== true) continue;
     const repeats = relayout.repeats ? EXPAND_COST : 0;
     const cost = relayout.cost + repeats + (casts ? 1 : 0) - link.passed.length;
     if (best === null || cost < best.cost) best = { link, relayout, casts, cost };
@@ -90,13 +91,18 @@ function feed(
   return best;
 }
 
-function drain(site: Derived, source: readonly Axis[], type: number): (Feed & { cost: number }) | null {
+function drain(
+  sizes: SizeSources,
+  chain: readonly Link[],
+  source: readonly Axis[],
+  type: number,
+): (Feed & { cost: number }) | null {
   let best: (Feed & { cost: number }) | null = null;
-  for (const link of site.output) {
+  for (const link of chain) {
     const casts = link.type !== type;
     if (casts && isHalf(type)) continue;
-    const relayout = planRelayout(source, link.axes, site.space, false);
-    if (relayout === null || relayout.repeats) continue;
+    const relayout = planRelayout(source, link.axes, sizes.space, false);
+    if (relayout?.isReadable(sizes) !== true || relayout.repeats) continue;
     const cost = relayout.cost + (casts ? 1 : 0) - link.passed.length;
     if (best === null || cost < best.cost) best = { link, relayout, casts, cost };
   }

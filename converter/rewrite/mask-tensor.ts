@@ -18,7 +18,7 @@ const HIDDEN_ROW = -1e8;
 const HIDDEN_ROW_IN_HALF = -5e4;
 
 /** Any score plus this has a weight of exactly 1. */
-const SATURATING = 1e4;
+export const SATURATING = 1e4;
 
 export interface MaskTensor {
   readonly name: string;

@@ -3,109 +3,111 @@
  * Transpose, or Reshape-Transpose-Reshape, with an Expand where the tensor lacks an axis that it must have.
  */
 import type { AxisSpace, Atom, Axes, Axis } from '../attention/layout.js';
-import type { Link } from '../attention/chains.js';
+import type { Derived } from '../attention/derive.js';
 import { Refused } from '../attention/form.js';
 import { FRESH_BASE } from '../graph/shape-rule.js';
 import type { Emitter } from './emitter.js';
 
-/** Sizes of axes at run time: constants, or read off tensors of the model. */
-export class Dimensions {
+/** Emits nodes that give a size as an int64 tensor of shape [1]. */
+type Reading = (emitter: Emitter) => string;
+
+/** Where sizes of axes can be read off at run time: constants, or tensors of the model around a site. */
+export class SizeSources {
   private readonly sources: { readonly name: string; readonly axes: readonly (readonly Atom[])[] }[] = [];
+  private readonly sum: { readonly past: string; readonly axis: Axis; readonly rest: Axis } | null;
 
-  private readonly sums: {
-    readonly axis: Axis;
-    readonly past: { readonly name: string; readonly axis: number };
-    readonly rest: Axis;
-  }[] = [];
-
-  constructor(
-    private readonly space: AxisSpace,
-    private readonly emitter: Emitter,
-  ) {}
-
-  /** Offers the axes of a tensor as sources of sizes. */
-  offer(links: readonly Link[]): void {
-    for (const link of links) this.sources.push({ name: link.name, axes: this.space.resolveAll(link.axes) });
+  constructor(site: Derived) {
+    this.space = site.space;
+    for (const chain of [site.query, site.key, site.value]) {
+      for (const link of [...chain].reverse())
+        this.sources.push({ name: link.name, axes: this.space.resolveAll(link.axes) });
+    }
+    this.sum = site.past?.key ? { past: site.past.key, axis: site.keys, rest: site.newKeys } : null;
   }
 
-  /** Offers the sum of two axes as the source of a size. */
-  offerSum(axis: Axis, past: { readonly name: string; readonly axis: number }, rest: Axis): void {
-    this.sums.push({ axis, past, rest });
-  }
+  readonly space: AxisSpace;
 
   fixed(axis: Axis): number | null {
     const size = this.space.sizeOf(axis);
     return size.every((value) => value === size[0] && value < FRESH_BASE) ? size[0]! : null;
   }
 
-  /** An int64 tensor of shape [1] that holds the axis' size. */
-  value(axis: Axis): string {
+  /** `null` where no tensor tells the size. */
+  reading(axis: Axis): Reading | null {
     const fixed = this.fixed(axis);
-    if (fixed !== null) return this.emitter.ints([fixed]);
+    if (fixed !== null) return (emitter) => emitter.ints([fixed]);
     const atoms = this.space.resolve(axis);
-    for (const source of this.sources) {
-      const at = source.axes.findIndex(
-        (entry) => entry.length === atoms.length && entry.every((atom, i) => atom === atoms[i]),
-      );
-      if (at >= 0)
-        return this.emitter.apply(
-          'Gather',
-          [this.emitter.apply('Shape', [source.name]), this.emitter.ints([at])],
-          { axis: 0 },
-        );
+    for (const { name, axes } of this.sources) {
+      const at = axes.findIndex((entry) => sameAxis(entry, atoms));
+      if (at >= 0) return (emitter) => sizeOfAxis(emitter, name, at);
     }
-    const sum = this.sums.find(({ axis: total }) => this.space.equal(total, axis));
-    if (sum !== undefined) {
-      const shape = this.emitter.apply('Shape', [sum.past.name]);
-      const past = this.emitter.apply('Gather', [shape, this.emitter.ints([sum.past.axis])], { axis: 0 });
-      return this.emitter.apply('Add', [past, this.value(sum.rest)]);
+    const { sum } = this;
+    if (sum !== null && this.space.equal(sum.axis, axis)) {
+      const rest = this.reading(sum.rest);
+      return rest && ((emitter) => emitter.apply('Add', [sizeOfAxis(emitter, sum.past, 2), rest(emitter)]));
     }
-    const part = this.partOf(atoms);
-    if (part !== null) return part;
-    if (atoms.length < 2)
-      throw new Refused('layout', 'the size of an axis cannot be read from any tensor of the site', []);
-    return atoms
-      .map((atom) => this.value([atom]))
-      .reduce((product, size) => this.emitter.apply('Mul', [product, size]));
+    return this.partReading(atoms) ?? this.productReading(atoms);
   }
 
   /** A source axis that holds the atoms and besides only ones of fixed size, divided by these. */
-  private partOf(atoms: readonly Atom[]): string | null {
-    for (const source of this.sources) {
-      for (const [at, axis] of source.axes.entries()) {
+  private partReading(atoms: readonly Atom[]): Reading | null {
+    for (const { name, axes } of this.sources) {
+      for (const [at, axis] of axes.entries()) {
         const rest = axis.filter((atom) => !atoms.includes(atom));
         const fixed = this.fixed(rest);
         if (rest.length + atoms.length !== axis.length || fixed === null || fixed === 0) continue;
-        const whole = this.emitter.apply(
-          'Gather',
-          [this.emitter.apply('Shape', [source.name]), this.emitter.ints([at])],
-          { axis: 0 },
-        );
-        return this.emitter.apply('Div', [whole, this.emitter.ints([fixed])]);
+        return (emitter) => emitter.apply('Div', [sizeOfAxis(emitter, name, at), emitter.ints([fixed])]);
       }
     }
     return null;
   }
 
+  private productReading(atoms: readonly Atom[]): Reading | null {
+    if (atoms.length < 2) return null;
+    const parts = atoms.map((atom) => this.reading([atom]));
+    if (!parts.every((part) => part !== null)) return null;
+    return (emitter) =>
+      parts.map((part) => part(emitter)).reduce((product, size) => emitter.apply('Mul', [product, size]));
+  }
+}
+
+function sizeOfAxis(emitter: Emitter, name: string, axis: number): string {
+  return emitter.apply('Gather', [emitter.apply('Shape', [name]), emitter.ints([axis])], { axis: 0 });
+}
+
+/** Sizes of axes at run time as tensors. */
+export class Dimensions {
+  private readonly sizes: SizeSources;
+
+  constructor(
+    site: Derived,
+    private readonly emitter: Emitter,
+  ) {
+    this.sizes = new SizeSources(site);
+  }
+
+  /**
+   * An int64 tensor of shape [1] that holds the axis' size.
+   * @throws Refused where no tensor tells it
+   */
+  value(axis: Axis): string {
+    const reading = this.sizes.reading(axis);
+    if (reading === null)
+      throw new Refused('layout', 'the size of an axis cannot be read from any tensor of the site', []);
+    return reading(this.emitter);
+  }
+
   /** Shape input of a Reshape from `from` to `to`, constant where possible. */
-  reshapeTarget(from: readonly (readonly Atom[])[], to: readonly (readonly Atom[])[]): string {
-    const entries: (number | null)[] = to.map((axis, at) => {
-      const fixed = this.fixed(axis);
-      if (fixed !== null) return fixed;
-      const source = from[at];
-      return source !== undefined &&
-        source.length === axis.length &&
-        source.every((atom, i) => atom === axis[i])
-        ? 0
-        : null;
-    });
-    const open = entries.filter((entry) => entry === null).length;
-    return open <= 1 ? this.emitter.ints(entries.map((entry) => entry ?? -1)) : this.join(to);
+  reshapeTarget(from: readonly Axis[], to: readonly Axis[]): string {
+    const entries = reshapeEntries(from, to, this.sizes);
+    return entries.filter((entry) => entry === null).length <= 1
+      ? this.emitter.ints(entries.map((entry) => entry ?? -1))
+      : this.join(to);
   }
 
   /** A shape tensor of the given axes. */
   join(axes: readonly Axis[]): string {
-    const fixed = axes.map((axis) => this.fixed(axis));
+    const fixed = axes.map((axis) => this.sizes.fixed(axis));
     if (fixed.every((size): size is number => size !== null)) return this.emitter.ints(fixed);
     return this.emitter.apply(
       'Concat',
@@ -115,11 +117,27 @@ export class Dimensions {
   }
 }
 
+/** Entries of a Reshape's shape that are known or copied (0); `null` for the others. */
+function reshapeEntries(
+  from: readonly Axis[],
+  to: readonly Axis[],
+  sizes: Pick<SizeSources, 'fixed'>,
+): (number | null)[] {
+  return to.map((axis, at) => {
+    const fixed = sizes.fixed(axis);
+    if (fixed !== null) return fixed;
+    const source = from[at];
+    return source !== undefined && sameAxis(source, axis) ? 0 : null;
+  });
+}
+
 export interface Relayout {
   /** Operators that it takes. */
   readonly cost: number;
   /** The tensor lacks an axis, along which it is repeated. */
   readonly repeats: boolean;
+  /** Every size that it takes at run time can be read. */
+  isReadable(sizes: SizeSources): boolean;
   emit(emitter: Emitter, dimensions: Dimensions, name: string, output?: string): string;
 }
 
@@ -144,6 +162,7 @@ function holds(axes: readonly Axis[], atom: Atom): boolean {
 const UNCHANGED: Relayout = {
   cost: 0,
   repeats: false,
+  isReadable: () => true,
   emit: (emitter, _dimensions, name, output) =>
     output === undefined ? name : emitter.apply('Identity', [name], {}, output),
 };
@@ -172,6 +191,7 @@ export function planRelayout(
     return {
       cost: 1,
       repeats: false,
+      isReadable: (sizes) => canReshape(source, goal, sizes),
       emit: (emitter, dimensions, name, output) =>
         emitter.apply('Reshape', [name, dimensions.reshapeTarget(source, goal)], {}, output),
     };
@@ -181,6 +201,7 @@ export function planRelayout(
   return {
     cost: 1,
     repeats: false,
+    isReadable: () => true,
     emit: (emitter, _dimensions, name, output) => emitter.apply('Transpose', [name], { perm }, output),
   };
 }
@@ -195,6 +216,15 @@ function permutation(source: readonly Axis[], goal: readonly Axis[]): number[] |
     perm.push(at);
   }
   return perm;
+}
+
+function canJoin(axes: readonly Axis[], sizes: SizeSources): boolean {
+  return axes.every((axis) => sizes.reading(axis) !== null);
+}
+
+function canReshape(from: readonly Axis[], to: readonly Axis[], sizes: SizeSources): boolean {
+  const open = reshapeEntries(from, to, sizes).filter((entry) => entry === null).length;
+  return open <= 1 || canJoin(to, sizes);
 }
 
 function general(source: readonly Axis[], goal: readonly Axis[], missing: readonly Atom[]): Relayout {
@@ -230,6 +260,11 @@ function general(source: readonly Axis[], goal: readonly Axis[], missing: readon
   return {
     cost,
     repeats: expands,
+    isReadable: (sizes) =>
+      (!splits || canReshape(source, units, sizes)) &&
+      (!opens || canReshape(moved, ones, sizes)) &&
+      (!expands || canJoin(grown, sizes)) &&
+      (!joins || canReshape(expands ? grown : moved, goal, sizes)),
     emit(emitter, dimensions, name, output) {
       let current = name;
       let at: readonly (readonly Atom[])[] = source;

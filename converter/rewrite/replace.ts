@@ -4,7 +4,7 @@ import type { FunctionUse } from '../../op/function.js';
 import type { ElementType } from '../../op/tensor.js';
 import type { SpelledSite } from '../attention/analyse.js';
 import { axisGroups } from '../attention/canonical.js';
-import type { Derived } from '../attention/derive.js';
+import { shapeReaders, type Derived } from '../attention/derive.js';
 import { Refused, type TensorFactor } from '../attention/form.js';
 import type { Axis } from '../attention/layout.js';
 import type { Mode, SiteParameters } from '../conversion.js';
@@ -16,7 +16,7 @@ import type { Emitter } from './emitter.js';
 import { centredRow, keysLessMean } from './centre.js';
 import { emitMask, type MaskCache, type MaskTensor } from './mask-tensor.js';
 import { emitPartialTerms } from './partial-terms.js';
-import { Dimensions, planRelayout } from './relayout.js';
+import { Dimensions, planRelayout, SizeSources } from './relayout.js';
 import { perChannel, rowTerms } from './row-terms.js';
 
 /** The operator call of a site before it is encoded, so that the calls of a model can be made alike. */
@@ -61,8 +61,7 @@ export function replaceSite(
 ): { call: Call; finish: () => void } {
   const { site, masks } = spelled;
   const { emitter, knowledge, parameters, mode } = context;
-  const dimensions = new Dimensions(site.space, emitter);
-  offerSizes(site, dimensions);
+  const dimensions = new Dimensions(site, emitter);
   site.prepare?.(emitter);
   for (const terms of site.form.partials)
     emitPartialTerms(terms, knowledge.type(site.graph, terms.source), dimensions, emitter);
@@ -415,16 +414,9 @@ export function needsRankFour(site: Derived, knowledge: Knowledge): boolean {
   return query.length > 0 || key.length > 0 || site.form.gainTensors.length > 0;
 }
 
-/** Where sizes that are not fixed can be read off. */
-function offerSizes(site: Derived, dimensions: Dimensions): void {
-  for (const chain of [site.query, site.key, site.value]) dimensions.offer([...chain].reverse());
-  if (site.past?.key) dimensions.offerSum(site.keys, { name: site.past.key, axis: 2 }, site.newKeys);
-}
-
 /** Answers a Shape node on the scores or weights from the queries' and keys' shapes. */
 export function emitShape(reader: GraphNode, site: Derived, emitter: Emitter): void {
-  const dimensions = new Dimensions(site.space, emitter);
-  offerSizes(site, dimensions);
+  const dimensions = new Dimensions(site, emitter);
   const axes = site.shapes.get(reader.inputs[0]!)!;
   const start = intAttribute(reader, 'start', 0);
   const end = intAttribute(reader, 'end', axes.length);
@@ -435,6 +427,7 @@ export function emitShape(reader: GraphNode, site: Derived, emitter: Emitter): v
 export function checkRewritable({ site }: SpelledSite, knowledge: Knowledge): void {
   splitScale(site, knowledge);
   splitGains(site);
+  const sizes = new SizeSources(site);
   if (attach(site, 3) === null && attach(site, 4) === null)
     throw new Refused(
       'layout',
@@ -445,9 +438,15 @@ export function checkRewritable({ site }: SpelledSite, knowledge: Knowledge): vo
     ...site.form.addends.map((entry) => entry.tensor),
     ...site.form.visible.map((entry) => entry.condition),
   ]) {
-    if (planRelayout(tensor.axes, axisGroups(site), site.space, true) === null) {
+    const relayout = planRelayout(tensor.axes, axisGroups(site), site.space, true);
+    if (relayout?.isReadable(sizes) !== true) {
       throw new Refused('layout', `the axes of '${tensor.name}' cannot be matched to the scores`, []);
     }
+  }
+  const shapes = shapeReaders(site).map(({ inputs }) => site.shapes.get(inputs[0]!)!);
+  for (const axes of [...site.form.partials.map((terms) => terms.axes), ...shapes]) {
+    if (axes.some((axis) => sizes.reading(axis) === null))
+      throw new Refused('layout', 'the sizes of the scores cannot be read from queries and keys', []);
   }
 }
 
