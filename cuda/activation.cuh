@@ -9,12 +9,10 @@
 // near 1/N clear of the subnormals.
 //
 //   Sigmoid       any score. One hardware exponential and a polynomial.
-//   SmallSigmoid  guesses that all weights are small, as they are with a bias near -log N, and is then almost
-//   as cheap
-//                 as a bare exponential; a warp whose guess was wrong finishes with Sigmoid.
 //   GuessedSigmoid, LowSigmoid
-//                 the same guess, but the kernel asks beforehand (`unusual`) whether it holds for a whole
-//                 step.
+//                 guess that all weights are small, as they are with a bias near -log N, and are then almost
+//                 as cheap as a bare exponential. The kernel asks beforehand (`unusual`) whether that holds
+//                 for a whole step.
 //   TanhSigmoid   the hardware tanh, for SA_CUDA_FAST.
 #pragma once
 
@@ -53,16 +51,6 @@ __device__ __forceinline__ uint32_t pack(float first, float second) {
 }
 
 template <class T>
-__device__ __forceinline__ uint32_t pair_max(uint32_t a, uint32_t b) {
-  uint32_t m;
-  if constexpr (std::is_same_v<T, __half>)
-    asm("max.f16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
-  else
-    asm("max.bf16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
-  return m;
-}
-
-template <class T>
 __device__ __forceinline__ float2 unpack(uint32_t packed) {
   if constexpr (std::is_same_v<T, __half>)
     return __half22float2(reinterpret_cast<const __half2&>(packed));
@@ -71,23 +59,9 @@ __device__ __forceinline__ float2 unpack(uint32_t packed) {
 }
 
 template <class T>
-__device__ __forceinline__ float pair_top(uint32_t packed) {
-  const float2 pair = unpack<T>(packed);
-  return fmaxf(pair.x, pair.y);
-}
-template <class T>
 __device__ __forceinline__ float pair_sum(uint32_t packed) {
   const float2 pair = unpack<T>(packed);
   return pair.x + pair.y;
-}
-
-// Largest of kCount packed pairs, pairwise: a tree, because a chain's latency would show.
-template <class T, int kCount>
-__device__ __forceinline__ uint32_t tree_max(const uint32_t* pair) {
-  if constexpr (kCount == 1)
-    return pair[0];
-  else
-    return pair_max<T>(tree_max<T, kCount / 2>(pair), tree_max<T, kCount - kCount / 2>(pair + kCount / 2));
 }
 
 // logit = slope * score + intercept[row], in units of log 2; intercepts of the fragment's two rows.
@@ -163,74 +137,9 @@ struct Sigmoid {
   }
 };
 
-// sigmoid = e - e^2 + ... for weights of at most kLimit.
-template <class T>
-struct SmallSigmoid {
-  static constexpr bool kHalf = std::is_same_v<T, __half>;
-  static constexpr bool kVotes = true;
-  static constexpr float kLimit = 1.0f / 17;
-  // bfloat16: k sigmoid = E - E^2 with E = k e to within 6.4e-4 at the limit, falling to 0 below it.
-  static constexpr float kScale = kHalf ? 32768.0f : 0.950771088f;
-  static constexpr float kLog2Scale = kHalf ? 15.0f : -0.0728300f;
-
-  static __device__ __forceinline__ Affine prepare(Affine affine) {
-    affine.intercept[0] += kLog2Scale;
-    affine.intercept[1] += kLog2Scale;
-    return affine;
-  }
-
-  // kScale sigmoid from E = kScale e. float16: to within 8.6e-6 at the limit.
-  static __device__ __forceinline__ float weight(float e) {
-    constexpr float unit = 1.0f / kScale;
-    if constexpr (kHalf)
-      return e * fmaf(fmaf(0.918524418f * unit * unit, e, -0.998454335f * unit), e, 1.0f);
-    else
-      return fmaf(-e, e, e);
-  }
-
-  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-      score[i] = fast_exp2(fmaf(score[i], affine.slope, affine.intercept[fragment_row(i)]));
-  }
-
-  template <int kChunks>
-  static __device__ __forceinline__ void finish(const float* value, const Affine&, uint32_t (*p)[4]) {
-#pragma unroll
-    for (int i = 0; i < 4 * kChunks; i++)
-      p[i / 4][i % 4] = pack<T>(weight(value[2 * i]), weight(value[2 * i + 1]));
-    if (__builtin_expect(__any_sync(~0u, !(largest<kChunks>(value, p) < kLimit * kScale)), 0)) {
-#pragma unroll
-      for (int i = 0; i < 4 * kChunks; i++)
-        p[i / 4][i % 4] = pack<T>(any_weight(value[2 * i]), any_weight(value[2 * i + 1]));
-    }
-  }
-
-  // Of the unit's weights, or of something larger. The float16 weight grows with e; in bfloat16 the weight as
-  // computed falls again beyond e = 1/2, so there it is e that is looked at.
-  template <int kChunks>
-  static __device__ __forceinline__ float largest(const float* value, const uint32_t (*p)[4]) {
-    if constexpr (kHalf) {
-      return pair_top<T>(tree_max<T, 4 * kChunks>(p[0]));
-    } else {
-      uint32_t pair[2 * kChunks];
-#pragma unroll
-      for (int i = 0; i < 2 * kChunks; i++)
-        pair[i] = pack<T>(fmaxf(value[4 * i], value[4 * i + 1]), fmaxf(value[4 * i + 2], value[4 * i + 3]));
-      return pair_top<T>(tree_max<T, 2 * kChunks>(pair));
-    }
-  }
-
-  // The same for any e.
-  static __device__ __forceinline__ float any_weight(float e) {
-    e = e > 1e30f ? 1e30f : e;
-    return e * __fdividef(1.0f, fmaf(e, 1.0f / kScale, 1.0f));
-  }
-};
-
-// A guess like SmallSigmoid's, in a kernel that asks `unusual` before a step and then finishes all of it with
-// one of two weights. E = kScale e; with each guess the weights for which it holds, and its largest relative
-// error in the lower half of them, where nearly all are, and at the limit.
+// sigmoid = e - e^2 + ... guesses that all weights are small. A kernel asks `unusual` before a step and then
+// finishes all of it with one of two weights. E = kScale e; with each guess the weights for which it holds,
+// and its largest relative error in the lower half of them, where nearly all are, and at the limit.
 //
 //   bfloat16        E - E^2            e <= 1/10   5.3e-4   5.1e-3
 //   float16         E + a E^2 + b E^3  e <= 1/8    6.4e-5   6.4e-5
@@ -277,7 +186,9 @@ struct Guess {
   }
 
   static __device__ __forceinline__ void start(float* score, const Affine& affine) {
-    SmallSigmoid<T>::start(score, affine);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+      score[i] = fast_exp2(fmaf(score[i], affine.slope, affine.intercept[fragment_row(i)]));
   }
 
   template <int kChunks, bool kUnusual>

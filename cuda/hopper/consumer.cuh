@@ -2,14 +2,15 @@
 //
 // Sigmoid needs no row maximum, so nothing waits for a whole row of scores: as soon as sixteen columns of
 // scores are weights, their product with sixteen rows of values is issued. It runs while the next columns are
-// converted, and behind it the scores of the next step, or of the next tile's first: a warpgroup always has
-// products queued, and only ever waits for scores. Products complete in the order of issue:
+// converted, and behind it the scores of the next step, or of the next tile's first. Products complete in the
+// order of issue; a step begins when its scores are there, and nothing is in flight then:
 //
-//   QK(0) | PV(0,0) .. PV(0,n-1) | QK(1) | PV(1,0) ..
+//   QK(0), wait | PV(0,0) .. PV(0,n-1) QK(1), wait | PV(1,0) ..
 #pragma once
 
 #include "cuda/hopper/output.cuh"
 #include "cuda/scores.cuh"
+#include "cuda/segments.cuh"
 
 namespace sa {
 
@@ -17,15 +18,17 @@ namespace sa {
 template <class Shape>
 struct TileWork {
   int first_key, steps;
-  int seen_from, seen_to;  // keys that all 64 rows see; a step inside needs no masking
+  int whole_from, whole_to;  // steps of which all 64 rows see all keys; they need no masking
   Affine affine;
 
   __device__ __forceinline__ TileWork(const SaProblem& p, const Tile& tile, int group) {
     first_key = tile.first_step * Shape::kKeys;
     steps = tile.steps;
     const int top = tile.first_row + 64 * group + tile.offset;
-    seen_from = key_range(p, tile.valid, top + 63).lo;
-    seen_to = key_range(p, tile.valid, top).hi;
+    const int from = key_range(p, tile.valid, top + 63).lo - first_key;
+    const int to = key_range(p, tile.valid, top).hi - first_key;
+    whole_from = (max(from, 0) + Shape::kKeys - 1) / Shape::kKeys;
+    whole_to = max(to, 0) / Shape::kKeys;
     affine = {1.0f, {0.0f, 0.0f}, 0};
     if constexpr (!Shape::kGeneral) {
       // A slope of 0 would turn an excluding score into NaN.
@@ -43,8 +46,7 @@ struct TileWork {
 
   // Whether a row does not see all keys of a step.
   __device__ __forceinline__ bool is_masked(int step) const {
-    const int key = first_key + step * Shape::kKeys;
-    return key < seen_from || key + Shape::kKeys > seen_to;
+    return step < whole_from || step >= whole_to;
   }
 };
 
@@ -58,9 +60,9 @@ class Consumer {
   const HopperArguments& args_;
   HopperShared<Shape>& shared_;
   const int group_;
-  Ring<Shape::kStages> k_, v_;
-  Ring<Shape::kSlots> q_;  // where the next tile will be
-  int slot_ = 0;           // where this one is
+  Ring<Shape::kStages> stage_;   // of this step's keys and values
+  Ring<Shape::kSlots> queries_;  // where the next tile will be
+  int slot_ = 0;                 // where this one is
 
   __device__ __forceinline__ static void arrive(Barrier& barrier) {
     if (threadIdx.x % 32 == 0) barrier_arrive(&barrier);
@@ -68,97 +70,77 @@ class Consumer {
 
   // Waits for the queries of the next tile; false when there is none.
   __device__ __forceinline__ bool next_tile() {
-    slot_ = q_.stage;
-    barrier_wait(&shared_.q_full[slot_], q_.parity);
-    q_.advance();
+    slot_ = queries_.stage;
+    barrier_wait(&shared_.q_full[slot_], queries_.parity);
+    queries_.advance();
     return shared_.tile[slot_].more;
   }
 
-  __device__ __forceinline__ void issue_scores(Scores& score) {
+  __device__ __forceinline__ void issue_scores(Scores& score, int slot, int stage) {
     using Mma = Wgmma<Element, Shape::kKeys>;
-    barrier_wait(&shared_.k_full[k_.stage], k_.parity);
-    const uint32_t q = shared_address(&shared_.q[slot_][0][64 * group_][0]),
-                   k = shared_address(shared_.k[k_.stage]);
+    const uint32_t q = descriptor_word(&shared_.q[slot][0][64 * group_][0], 0),
+                   k = descriptor_word(shared_.k[stage], 0);
     wgmma_fence();
 #pragma unroll
     for (int d = 0; d < Shape::kHeadSize; d += 16) {
-      const uint32_t inside = d % kAtomElements * sizeof(Element);
-      const uint64_t a =
-          tile_descriptor(q + d / kAtomElements * Shape::kRows * kAtomBytes + inside, 8 * kAtomBytes, 0);
-      const uint64_t b =
-          tile_descriptor(k + d / kAtomElements * Shape::kKeys * kAtomBytes + inside, 8 * kAtomBytes, 0);
-      Mma::from_shared(score, a, b, d > 0);
+      const int block = d / kAtomElements, inside = d % kAtomElements * sizeof(Element);
+      Mma::from_shared(score, tile_descriptor(q, block * Shape::kRows * kAtomBytes + inside, 8 * kAtomBytes),
+                       tile_descriptor(k, block * Shape::kKeys * kAtomBytes + inside, 8 * kAtomBytes), d > 0);
     }
     wgmma_commit();
-  }
-
-  // Waits for the scores, and so for all products issued before them, and hands back what these read.
-  __device__ __forceinline__ void wait_for_scores(Scores& score, bool values_read) {
-    wgmma_wait<0>();
-    pin(score);
-    arrive(shared_.k_empty[k_.stage]);
-    k_.advance();
-    if (values_read) {
-      arrive(shared_.v_empty[v_.stage]);
-      v_.advance();
-    }
-  }
-  __device__ __forceinline__ void wait_for_values() {
-    barrier_wait(&shared_.v_full[v_.stage], v_.parity);
-  }
-
-  __device__ __forceinline__ void issue_output(Output& out, const uint32_t (&weights)[4], int chunk,
-                                               bool add) {
-    using Mma = Wgmma<Element, Shape::kHeadSize>;
-    const uint32_t v = shared_address(shared_.v[v_.stage]) + chunk * 16 * kAtomBytes;
-    Mma::template from_registers<1>(out, weights,
-                                    tile_descriptor(v, 8 * kAtomBytes, Shape::kKeys * kAtomBytes), add);
   }
 
   // Weights of a step, unit by unit, each followed by its products. The next unit's exponentials are started
   // before this unit is finished, so that their latency is covered.
   template <bool kUnusual>
   __device__ __forceinline__ void weigh(Scores& score, Output& out, float (&sum)[2], const Affine& affine,
-                                        bool add) {
+                                        int stage, bool add) {
     uint32_t weights[Shape::kChunks][4];
-    start<0>(score, affine);
-    weigh_units<kUnusual, 0>(score, weights, out, sum, affine, add);
+    const uint32_t values = descriptor_word(shared_.v[stage], Shape::kKeys * kAtomBytes);
+    start<Shape::kEarly, Shape::kUnit>(score, affine);
+    weigh_units<kUnusual, 0>(score, weights, out, sum, affine, values, add);
     if (Shape::kTurns == 1) pass_turn();
   }
 
-  // Starts the unit whose first chunk is kFirst.
-  template <int kFirst>
+  // Starts chunks kFrom <= chunk < kTo.
+  template <int kFrom, int kTo>
   __device__ __forceinline__ static void start(Scores& score, const Affine& affine) {
 #pragma unroll
-    for (int chunk = kFirst; chunk < min(kFirst + Shape::kUnit, Shape::kChunks); chunk++)
+    for (int chunk = kFrom; chunk < min(kTo, Shape::kChunks); chunk++)
       Activation::start(&score[8 * chunk], affine);
   }
 
   // The unit whose first chunk is kFirst, and those behind it.
   template <bool kUnusual, int kFirst>
   __device__ __forceinline__ void weigh_units(Scores& score, uint32_t (&weights)[Shape::kChunks][4],
-                                              Output& out, float (&sum)[2], const Affine& affine, bool add) {
+                                              Output& out, float (&sum)[2], const Affine& affine,
+                                              uint32_t values, bool add) {
+    using Mma = Wgmma<Element, Shape::kHeadSize>;
     constexpr int kEnd = kFirst + Shape::kUnit < Shape::kChunks ? kFirst + Shape::kUnit : Shape::kChunks;
     constexpr bool kLast = kEnd == Shape::kChunks;
-    start<kEnd>(score, affine);
+    start<(kEnd > Shape::kEarly ? kEnd : Shape::kEarly), kEnd + Shape::kUnit>(score, affine);
     if (kLast && Shape::kTurns == 2) pass_turn();
     if constexpr (Shape::kAsks)
       Activation::template finish<kEnd - kFirst, kUnusual>(&score[8 * kFirst], affine, &weights[kFirst]);
     else
       Activation::template finish<kEnd - kFirst>(&score[8 * kFirst], affine, &weights[kFirst]);
-    wgmma_fence();
+    if constexpr (Shape::kNormalizes) {
+      if (args_.problem.normalize) {
 #pragma unroll
-    for (int chunk = kFirst; chunk < kEnd; chunk++) {
-      if constexpr (Shape::kNormalizes) {
-        if (args_.problem.normalize)
+        for (int chunk = kFirst; chunk < kEnd; chunk++)
           for (int i = 0; i < 4; i++) sum[i % 2] += pair_sum<Element>(weights[chunk][i]);
       }
-      issue_output(out, weights[chunk], chunk, add || chunk > 0);
     }
+    wgmma_fence();
+#pragma unroll
+    for (int chunk = kFirst; chunk < kEnd; chunk++)
+      Mma::template from_registers<1>(out, weights[chunk],
+                                      tile_descriptor(values, chunk * 16 * kAtomBytes, 8 * kAtomBytes),
+                                      add || chunk > 0);
     if constexpr (kLast)
       wgmma_commit();
     else
-      weigh_units<kUnusual, kEnd>(score, weights, out, sum, affine, add);
+      weigh_units<kUnusual, kEnd>(score, weights, out, sum, affine, values, add);
   }
 
   // Warpgroups converting at the same time would leave the tensor cores idle at the same time: they take
@@ -171,45 +153,77 @@ class Consumer {
       named_barrier_arrive(1 + (group_ + 1 == Shape::kGroups ? 0 : group_ + 1), 256);
   }
 
-  // All of a warpgroup has to issue the same products, so it decides together. Barriers 1 to 3 are the turns.
-  __device__ __forceinline__ bool unusual(const Scores& score, const Affine& affine) const {
-    if constexpr (Shape::kAsks)
-      return named_barrier_any(4 + group_, 128, Activation::unusual(score, affine));
-    else
+  // Whether the step is unusual; starts its first chunks, because the answer takes its time. All of a
+  // warpgroup has to issue the same products, so it decides together. Barriers 1 to 3 are the turns.
+  __device__ __forceinline__ bool start_and_ask(Scores& score, const Affine& affine) const {
+    if constexpr (Shape::kAsks) {
+      const bool mine = Activation::unusual(score, affine);
+      start<0, Shape::kEarly>(score, affine);
+      return named_barrier_any(4 + group_, 128, mine);
+    } else {
       return false;
+    }
   }
 
-  // Steps in the middle of a tile that every row sees whole and whose weights are as guessed; returns at the
-  // first that is not, with its scores and values there. Nothing else is in this loop, because what is jumped
-  // over still has to be fetched, and because the compiler mixes instructions well only inside one block.
-  __device__ __forceinline__ void plain_steps(Scores& score, Output& out, float (&sum)[2],
-                                              const TileWork<Shape>& work, int& step, bool finished) {
-    while (true) {
-      wait_for_scores(score, step > 0 || finished);
-      wait_for_values();
-      if (step == 0 || step + 1 >= work.steps || work.is_masked(step)) return;
-      if (unusual(score, work.affine)) return;
-      take_turn();
-      weigh<false>(score, out, sum, work.affine, true);
-      step++;
-      issue_scores(score);
+  // From the scores of one step to its output and the scores of the next, all complete at the end. Behind a
+  // tile's last step the next tile's slot may be waiting for one that is given back (-1: none). False when
+  // there is no next tile: then the new scores are of old keys, and nobody reads them. A branch around their
+  // products, or one between them and the wait, would make ptxas serialise all products.
+  template <bool kUnusual>
+  __device__ __forceinline__ bool convert(Scores& score, Output& out, float (&sum)[2], const Affine& affine,
+                                          bool add, bool last, int given_back) {
+    // Known to be the same in all lanes, so that descriptors lie in uniform registers.
+    const int stage = __shfl_sync(~0u, stage_.stage, 0);
+    int slot = __shfl_sync(~0u, slot_, 0);
+    const int next_stage = stage + 1 == Shape::kStages ? 0 : stage + 1;
+    Ring<Shape::kStages> next = stage_;
+    next.advance();
+    // Asked early, because the answer takes its time.
+    const bool keys_there = barrier_done(&shared_.k_full[next.stage], next.parity);
+    take_turn();
+    weigh<kUnusual>(score, out, sum, affine, stage, add);
+    bool more = true;
+    if (last) {
+      if (given_back >= 0) release(given_back);
+      more = next_tile();
+      slot = __shfl_sync(~0u, slot_, 0);
     }
+    if (!keys_there && more) barrier_wait(&shared_.k_full[next.stage], next.parity);
+    issue_scores(score, slot, next_stage);
+    wgmma_wait<0>();
+    pin(score);
+    pin(out);
+    if (more) arrive(shared_.k_empty[next.stage]);
+    arrive(shared_.v_empty[stage_.stage]);
+    stage_ = next;
+    return more;
+  }
+
+  __device__ __forceinline__ void wait_for_values() {
+    barrier_wait(&shared_.v_full[stage_.stage], stage_.parity);
+  }
+
+  // Steps in the middle of a tile that every row sees whole and whose weights are as guessed; true when it
+  // stops at an unusual one, which has started. Nothing else is in this loop, because what is jumped over
+  // still has to be fetched, and because the compiler mixes instructions well only inside one block.
+  __device__ __forceinline__ bool plain_steps(Scores& score, Output& out, float (&sum)[2],
+                                              const TileWork<Shape>& work, int& step) {
+    const int end = min(work.steps - 1, work.whole_to);
+    while (step < end) {
+      wait_for_values();
+      if (start_and_ask(score, work.affine)) return true;
+      convert<false>(score, out, sum, work.affine, true, false, -1);
+      step++;
+    }
+    return false;
   }
 
   // Adds the output of a segment to that of those before it; true when it was the last.
   __device__ __forceinline__ bool join_segments(const TilePlace& place, Output& out) const {
     if (args_.partial == nullptr) return true;
-    constexpr int kCount = Shape::kHeadSize / 2;
-    float* at =
-        args_.partial + (int64_t{blockIdx.x} * Shape::kGroups + group_) * kCount * 128 + threadIdx.x % 128;
-    if (!place.begins) {
-#pragma unroll
-      for (int i = 0; i < kCount; i++) out[i] += at[i * 128];
-    }
-    if (!place.ends) {
-#pragma unroll
-      for (int i = 0; i < kCount; i++) at[i * 128] = out[i];
-    }
+    constexpr int kSums = Shape::kHeadSize / 2 * 128;
+    join_segment<128>(out, args_.partial + (int64_t{blockIdx.x} * Shape::kGroups + group_) * kSums,
+                      place.begins, place.ends, [](int) { return 1.0f; });
     return place.ends;
   }
 
@@ -254,54 +268,53 @@ class Consumer {
     float sum[2] = {};
     TileWork<Shape> work(args_.problem, shared_.tile[slot_], group_);
     TilePlace done;  // with one slot: of the tile before
-    issue_scores(score);
+    barrier_wait(&shared_.k_full[0], 0);
+    issue_scores(score, 0, 0);
+    wgmma_wait<0>();
+    pin(score);
+    arrive(shared_.k_empty[0]);
     int step = 0;
     bool finished = false;  // `out` is that of the tile before, not stored yet
     while (true) {
-      if constexpr (Shape::kLeanLoop)
-        plain_steps(score, out, sum, work, step, finished);
-      else
-        wait_for_scores(score, step > 0 || finished);
+      bool is_unusual = false;
+      if (!Shape::kGeneral && step >= max(work.whole_from, 1))
+        is_unusual = plain_steps(score, out, sum, work, step);
       const bool last = step + 1 == work.steps;
-      if (finished) {
-        // The previous tile is stored only now, when its successor's scores no longer have to be waited for.
-        pin(out);
-        if (Shape::kSlots > 1) done = tile_place(shared_.tile[slot_ ^ 1], group_);
-        store(done, slot_ ^ 1, out, sum);
+      const int slot = slot_;
+      if (!is_unusual) {
+        if (finished) {
+          // Stored only now, when the scores of its successor no longer have to be waited for.
+          if (Shape::kSlots > 1) done = tile_place(shared_.tile[slot ^ 1], group_);
+          store(done, slot ^ 1, out, sum);
+        }
+        const int first_key = work.first_key + step * Shape::kKeys;
+        if constexpr (Shape::kGeneral)
+          general_logits<Element>(score, args_.problem, tile_rows(shared_.tile[slot], group_), first_key,
+                                  shared_.tile[slot].terms);
+        else if (work.is_masked(step))
+          hide_keys_out_of_range(score, args_.problem, tile_rows(shared_.tile[slot], group_), first_key,
+                                 work.affine.slope);
+        wait_for_values();
+        is_unusual = start_and_ask(score, work.affine);
       }
-
-      const int first_key = work.first_key + step * Shape::kKeys;
-      if constexpr (Shape::kGeneral)
-        general_logits<Element>(score, args_.problem, tile_rows(shared_.tile[slot_], group_), first_key,
-                                shared_.tile[slot_].terms);
-      else if (work.is_masked(step))
-        hide_keys_out_of_range(score, args_.problem, tile_rows(shared_.tile[slot_], group_), first_key,
-                               work.affine.slope);
-      // Masks are the last to read the tile.
-      if (Shape::kSlots == 1 && last) {
-        done = tile_place(shared_.tile[slot_], group_);
-        release(slot_);
-      }
-      if constexpr (!Shape::kLeanLoop) wait_for_values();
-      take_turn();
-      if (unusual(score, work.affine))
-        weigh<true>(score, out, sum, work.affine, step > 0);
+      if (Shape::kSlots == 1 && last) done = tile_place(shared_.tile[slot], group_);
+      // With one slot it is this tile's, whose last readers were the masks.
+      const int given_back = Shape::kSlots == 1 ? slot : finished ? slot ^ 1 : -1;
+      bool more;
+      if (is_unusual)
+        more = convert<true>(score, out, sum, work.affine, step > 0, last, given_back);
       else
-        weigh<false>(score, out, sum, work.affine, step > 0);
-
+        more = convert<false>(score, out, sum, work.affine, step > 0, last, given_back);
+      if (!more) break;
       // By now the copy of the previous tile's output is through.
-      if (Shape::kSlots > 1 && finished) release(slot_ ^ 1);
+      if (Shape::kSlots > 1 && finished && !last) release(slot ^ 1);
       finished = last;
       step++;
-      if (last && !next_tile()) break;
-      issue_scores(score);
       if (last) {
         work = TileWork<Shape>(args_.problem, shared_.tile[slot_], group_);
         step = 0;
       }
     }
-    wgmma_wait<0>();
-    pin(out);
     if (Shape::kSlots > 1) done = tile_place(shared_.tile[slot_ ^ 1], group_);
     store(done, slot_ ^ 1, out, sum);
     if (Shape::kSlots > 1 && threadIdx.x % 32 == 0) tma_store_wait_read();

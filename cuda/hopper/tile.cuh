@@ -18,20 +18,11 @@ template <class Activation>
 constexpr bool asks(...) {
   return false;
 }
-// Whether it branches inside a step, like SmallSigmoid.
-template <class Activation>
-constexpr auto votes(int) -> decltype(Activation::kVotes) {
-  return Activation::kVotes;
-}
-template <class Activation>
-constexpr bool votes(...) {
-  return false;
-}
 
 // One instance of the kernel. A block has one producer warpgroup and kGroups consumer warpgroups of 64 query
 // rows each.
 template <class Element_, int kHeadSize_, int kKeys_, int kStages_, int kGroups_, int kUnit_, int kTurns_,
-          template <class> class Activation_, bool kGeneral_>
+          int kEarly_, template <class> class Activation_, bool kGeneral_>
 struct HopperShape {
   using Element = Element_;
   using Activation = Activation_<Element_>;
@@ -44,8 +35,7 @@ struct HopperShape {
   static constexpr int kTurns = kTurns_;              // consumer warpgroups take turns at the activation
   static constexpr bool kGeneral = kGeneral_;         // ALiBi, softcap, attn_mask, normalize
   static constexpr bool kAsks = asks<Activation>(0);  // the activation guesses a step at a time
-  // Plain steps have a loop of their own. With branches in it ptxas would run out of registers.
-  static constexpr bool kLeanLoop = !kGeneral && !votes<Activation>(0);
+  static constexpr int kEarly = kAsks ? kEarly_ : 0;  // chunks started before it is known whether it may
 
   // float16 weights under normalize need a factor for each row, which the mma.sync kernel has.
   static constexpr bool kNormalizes = kGeneral && std::is_same_v<Element, __nv_bfloat16>;

@@ -16,14 +16,19 @@ namespace sa {
 constexpr int kAtomElements = 64;  // elements of a swizzled row
 constexpr int kAtomBytes = 128;
 
-// Describes a swizzled tile to wgmma. Both strides are in bytes: `group_stride` from one group of 8 rows to
-// the next; `block_stride` from one 64-element block to the next along the contiguous axis, used by the
-// transposed form only.
-__device__ __forceinline__ uint64_t tile_descriptor(uint32_t address, uint32_t group_stride,
-                                                    uint32_t block_stride) {
+// What describes a swizzled tile to wgmma, in two words. Both strides are in bytes: `group_stride` from one
+// group of 8 rows to the next; `block_stride` from one 64-element block to the next along the contiguous
+// axis, used by the transposed form only. The lower word should be worked out from values that all lanes
+// share (__shfl_sync): then it lies in a uniform register, and moving a descriptor costs the vector units
+// nothing.
+__device__ __forceinline__ uint32_t descriptor_word(const void* tile, uint32_t block_stride) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(tile)) >> 4 | block_stride >> 4 << 16;
+}
+// `bytes` behind the tile that `word` describes.
+__device__ __forceinline__ uint64_t tile_descriptor(uint32_t word, uint32_t bytes, uint32_t group_stride) {
   constexpr uint64_t kSwizzle128 = 1;
-  return static_cast<uint64_t>((address & 0x3FFFF) >> 4) | static_cast<uint64_t>(block_stride >> 4) << 16 |
-         static_cast<uint64_t>(group_stride >> 4) << 32 | kSwizzle128 << 62;
+  return static_cast<uint64_t>(word + (bytes >> 4)) | static_cast<uint64_t>(group_stride >> 4) << 32 |
+         kSwizzle128 << 62;
 }
 
 // Wgmma<T, N>::from_shared(d, a, b, add): both operands' contraction axis contiguous (Q K^T).
