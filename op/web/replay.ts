@@ -73,9 +73,10 @@ export class Replay {
     return this.#arena.bytes;
   }
 
-  /** The runtime has no part in it. */
-  get isWhole(): boolean {
-    return this.#program.parts.length === 1;
+  /** The runtime runs at most half of the pieces: fewer nodes than the whole model in one session has. */
+  get sparesPieces(): boolean {
+    const live = this.#program.parts.filter(({ kind }) => kind === 'piece').length;
+    return 2 * live <= this.#model.stages.filter(({ session }) => session !== undefined).length;
   }
 
   release(): void {

@@ -162,7 +162,7 @@ export class Replays {
     const results = await state.replay.run(feeds, fetches);
     if (results !== undefined) {
       state.misses = 0;
-      return { results, work: 0, way: state.replay.isWhole ? 'replayed' : 'direct' };
+      return { results, work: 0, way: state.replay.sparesPieces ? 'replayed' : 'direct' };
     }
     if (++state.misses === MAX_MISSES) {
       this.#forget(key);

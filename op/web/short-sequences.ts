@@ -43,7 +43,7 @@ class Choice {
     return this.#chosen !== 'cut';
   }
 
-  /** A run of the cut model; where the runtime has no part in it, the cuts cost nothing and there is nothing to choose. */
+  /** A run of the cut model; where the runtime has little part in it, cuts cost next to nothing, and there is nothing to choose. */
   recordCut({ way, milliseconds }: Pick<TimedResults, 'way' | 'milliseconds'>): void {
     this.#isPreparing = way === 'preparing';
     if (way === 'replayed') this.#chosen ??= 'cut';

@@ -38,7 +38,10 @@ export interface TimedResults {
   readonly work: number;
   /** Without the wait for its turn. */
   readonly milliseconds: number;
-  /** How it ran; the later runs of the same shapes are faster than one that only prepares their repetition. */
+  /**
+   * How it ran: without the runtime for half of the pieces or more, with it, or with it and more slowly than later runs of the same
+   * shapes, whose repetition it prepares.
+   */
   readonly way: 'direct' | 'preparing' | 'replayed';
 }
 

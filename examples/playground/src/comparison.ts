@@ -17,6 +17,8 @@ export interface Comparison {
   readonly runs: number;
 }
 
+/** Runs of each model after the first until it runs as it will from then on: ours watches the runtime before it does without. */
+const PREPARING_RUNS = 3;
 /** Runs of each model that count. */
 const RUNS = 5;
 
@@ -69,6 +71,10 @@ export async function compare(
     progress(`First run of the ${which} model, which compiles its shaders…`);
     const before = memory?.begin() ?? 0;
     outputs[which] = await sessions[which].run(feeds);
+    for (let run = 0; run < PREPARING_RUNS; run++) {
+      progress(`Preparing run ${run + 1} of ${PREPARING_RUNS}, ${which}…`);
+      await sessions[which].run(feeds);
+    }
     gpuBytes[which] = (createdBytes?.[which] ?? 0) + (memory?.peak ?? 0) - before;
   }
   const times: Record<Which, number[]> = { original: [], converted: [] };

@@ -63,7 +63,7 @@ export function comparisonReport(result: Comparison): HTMLElement {
     element(
       'p',
       { class: 'note' },
-      `${verdict} Middle of ${runs} runs each, turn by turn, results read back.`,
+      `${verdict} Middle of ${runs} runs each, after four that do not count; results read back.`,
     ),
   ];
   if (gpuBytes !== undefined)
