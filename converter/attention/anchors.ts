@@ -12,7 +12,7 @@ export interface Anchor {
   /** The node that yields the weights. */
   readonly node: GraphNode;
   readonly graph: Graph;
-  /** Input of the activation; a sigmoid is applied to `factor` times it. */
+  /** Input of the activation, which is applied to `factor` times it. */
   readonly scores: string;
   readonly factor: number;
   readonly weights: string;
@@ -113,15 +113,17 @@ function expOfLogSoftmax(node: GraphNode, knowledge: Knowledge): Anchor | null {
   return normalised === null ? null : { ...anchorOf(node, 'softmax', inner.inputs[0]!), normalised };
 }
 
-/** exp(x) / sum(exp(x)) */
+/** exp(x) / sum(exp(x)), to any base */
 function writtenSoftmax(node: GraphNode, top: string, bottom: string, knowledge: Knowledge): Anchor | null {
   const exponential = producerThrough(node.graph, top);
-  if (exponential === undefined || !isOp(exponential, 'Exp')) return null;
+  const power = exponent(exponential, knowledge);
+  if (power === null) return null;
   const found = denominator(node.graph, bottom, knowledge);
   if (found === null || producerThrough(node.graph, found.sum.inputs[0]!) !== exponential) return null;
   const normalised = reducedAxes(found.sum, knowledge);
   if (normalised === null) return null;
-  return { ...anchorOf(node, 'softmax', exponential.inputs[0]!), normalised, plusOne: found.plusOne };
+  const { name, factor } = power;
+  return { ...anchorOf(node, 'softmax', name), factor, normalised, plusOne: found.plusOne };
 }
 
 /** exp(x) * (1 / sum(exp(x))) */
@@ -201,6 +203,22 @@ function exponent(node: GraphNode | undefined, knowledge: Knowledge): Scaled | n
   return { name: node.inputs[1]!, factor: Math.abs(factor - 1) < 1e-6 ? 1 : factor };
 }
 
+/** The x of softplus(x), also where large x are let through as they are. */
+function softplusArgument(graph: Graph, name: string, knowledge: Knowledge): string | null {
+  const node = producerThrough(graph, name);
+  if (node === undefined) return null;
+  if (isOp(node, 'Softplus')) return node.inputs[0]!;
+  if (!isOp(node, 'Where')) return null;
+  const isLarge = producerThrough(graph, node.inputs[0]!);
+  const argument = softplusArgument(graph, node.inputs[2]!, knowledge);
+  if (argument === null || argument !== node.inputs[1] || isLarge === undefined) return null;
+  const bound = isOp(isLarge, 'Greater') ? knowledge.number(graph, isLarge.inputs[1]!) : null;
+  return isLarge.inputs[0] === argument && bound !== null && bound >= LARGE_FOR_SOFTPLUS ? argument : null;
+}
+
+/** softplus(x) - x is below e^-x. */
+const LARGE_FOR_SOFTPLUS = 12;
+
 /** exp(log(sigmoid(x))), exp(-softplus(-x)) and exp(x - softplus(x)) */
 function expOfLogSigmoid(node: GraphNode, knowledge: Knowledge): Anchor | null {
   const { graph } = node;
@@ -211,16 +229,14 @@ function expOfLogSigmoid(node: GraphNode, knowledge: Knowledge): Anchor | null {
     return original !== undefined && isOp(original, 'Sigmoid') ? sigmoid(node, original.inputs[0]!, 1) : null;
   }
   if (isOp(inner, 'Sub')) {
-    const softplus = producerThrough(graph, inner.inputs[1]!);
-    const isSame =
-      softplus !== undefined && isOp(softplus, 'Softplus') && softplus.inputs[0] === inner.inputs[0];
+    const isSame = softplusArgument(graph, inner.inputs[1]!, knowledge) === inner.inputs[0];
     return isSame ? sigmoid(node, inner.inputs[0]!, 1) : null;
   }
   const outer = scaledBy(graph, node.inputs[0]!, knowledge);
-  const softplus = producerThrough(graph, outer.name);
-  if (outer.factor !== -1 || softplus === undefined || !isOp(softplus, 'Softplus')) return null;
-  const argument = scaledBy(graph, softplus.inputs[0]!, knowledge);
-  return argument.factor === -1 ? sigmoid(node, argument.name, 1) : sigmoid(node, softplus.inputs[0]!, -1);
+  const softplus = outer.factor === -1 ? softplusArgument(graph, outer.name, knowledge) : null;
+  if (softplus === null) return null;
+  const argument = scaledBy(graph, softplus, knowledge);
+  return argument.factor === -1 ? sigmoid(node, argument.name, 1) : sigmoid(node, softplus, -1);
 }
 
 /** (1 + exp(-x))^-1 */

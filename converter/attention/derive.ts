@@ -481,12 +481,18 @@ function splitBatch(
       heads: shared.filter((atom) => headSet.has(atom)),
     };
   }
-  const axes = space
-    .resolveAll(form.axes)
-    .filter((axis) => axis.length > 0 && axis.every((atom) => shared.includes(atom)));
+  const sharedAxes = (layout: Axes): Axis[] =>
+    space.resolveAll(layout).filter((axis) => axis.length > 0 && axis.every((atom) => shared.includes(atom)));
+  const isFixed = (axis: Axis): boolean =>
+    axis.every((atom) => atom.size.every((size) => size === atom.size[0]));
+  const axes = sharedAxes(form.axes);
   const last = axes.at(-1) ?? [];
-  const isFixed = last.every((atom) => atom.size.every((size) => size === atom.size[0]));
-  const heads = axes.length > 1 || isFixed ? last : [];
+  // Where scores have batch and heads on one axis, the operands may have had them on two before.
+  const apart = chains
+    .flat()
+    .map((link) => sharedAxes(link.axes))
+    .find((found) => found.length > 1 && isFixed(found.at(-1)!));
+  const heads = axes.length > 1 || isFixed(last) ? last : (apart?.at(-1) ?? []);
   return { batch: shared.filter((atom) => !heads.includes(atom)), heads };
 }
 

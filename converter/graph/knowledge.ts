@@ -16,6 +16,10 @@ export type Size = readonly number[];
 /** Attempts to bind symbols to sizes that fit together, per environment. */
 const MAX_REBINDINGS = 24;
 
+/** Factors that two sizes of a fixed product may trade. */
+const TRADED_FACTORS = [2, 3, 5];
+const MOST_TRADED = 4;
+
 interface Choice {
   readonly batch: number;
   readonly lengths: readonly number[];
@@ -38,7 +42,7 @@ export class Knowledge {
     this.findConstants(model.graph);
     const kinds = symbolKinds(model);
     const choices = kinds.size === 0 ? CHOICES.slice(0, 1) : CHOICES;
-    this.environments = choices.map((choice) => this.workOut(bind(kinds, choice), kinds));
+    this.environments = this.toldApart(choices.map((choice) => this.workOut(bind(kinds, choice), kinds)));
   }
 
   /** Sizes of a value's axes in every environment, or `null` where some environment cannot tell the rank. */
@@ -118,6 +122,29 @@ export class Knowledge {
     );
     environment.infer(this.model.graph);
     return environment;
+  }
+
+  /**
+   * Two sizes whose product the graph fixes (a batch and a length that were traced as one number of tokens) come out the same
+   * in every environment, though each may vary against the other: then one environment trades a factor between them.
+   */
+  private toldApart(environments: readonly Environment[]): readonly Environment[] {
+    const [first, second] = environments;
+    if (first === undefined || second === undefined) return environments;
+    if (first.mismatches.length > 0 || second.mismatches.length > 0) return environments;
+    const fixed = [...second.symbols].filter(([symbol, size]) => first.symbols.get(symbol) === size);
+    if (fixed.length > MOST_TRADED) return environments;
+    for (const [larger, size] of fixed) {
+      for (const [smaller, other] of fixed) {
+        for (const factor of TRADED_FACTORS) {
+          if (larger === smaller || other % factor !== 0 || other === factor) continue;
+          const attempt = new Map(second.symbols).set(larger, size * factor).set(smaller, other / factor);
+          const environment = this.environment(attempt);
+          if (environment.mismatches.length === 0) return [first, environment];
+        }
+      }
+    }
+    return environments;
   }
 
   private workOut(symbols: Map<string, number>, kinds: ReadonlyMap<string, SymbolKind>): Environment {

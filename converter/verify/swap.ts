@@ -106,6 +106,8 @@ class SwapBuilder {
     }
     const activation = graph.producer(site.values.weights!);
     if (!activation) throw new SwapRefusal(`site ${site.name}: its activation is not in the main graph`);
+    const isPower = activation.inputs.some((input) => graph.producer(input)?.opType === 'Pow');
+    if (isPower) throw new SwapRefusal(`site ${site.name} is a softmax to a base other than e`);
     let logits = site.values.scores!;
     const bias = Number(attributes['bias'] ?? 0);
     if (bias !== 0) logits = this.#node('Add', [logits, this.#scalar(bias)]);
