@@ -23,20 +23,16 @@ export interface DecodeTile {
 
 /** Neighbouring invocations that share the dot products of a key. */
 const TEAM = 8;
-/** The largest head size of Q and K: their rows lie in workgroup memory. */
-export const DECODE_MAX_HEAD_SIZE = 256;
-
 /** Value columns of a workgroup, its workgroup memory in bytes, and the granularity of a split in keys. */
 export function decodeExtent(tile: DecodeTile): {
   valueColumns: number;
   workgroupBytes: number;
   tileKeys: number;
 } {
-  const queries = tile.rows * DECODE_MAX_HEAD_SIZE * 4;
   const partials = tile.weights * (TEAM + 1) * 4;
   return {
     valueColumns: (tile.pairs ? 8 : 4) * tile.valueLanes,
-    workgroupBytes: queries + Math.max(partials, 16 * tile.threads) + tile.weights * 4,
+    workgroupBytes: Math.max(partials, 16 * tile.threads) + tile.weights * 4,
     tileKeys: tile.weights / tile.rows,
   };
 }
@@ -56,6 +52,8 @@ export function decodeShader(layout: ElementLayout, tile: DecodeTile, partial: b
   const keyBatch = Math.min(tile.batch, tileKeys / (threads / TEAM));
   const valueBatch = Math.min(tile.batch, tileKeys / (threads / valueLanes));
   const scratch = Math.max(weights * (TEAM + 1), 4 * threads);
+  const valueAt = (key: string, n: number): string =>
+    `read_value(b, hkv, min(tile_key + ${key} + ${n}u * VALUE_GROUPS, key_end - 1u), min(column, value_columns() - PARTS) / PARTS)`;
   return /* wgsl */ `${attentionInterface(layout, partial, pairs)}
 const THREADS = ${threads}u;
 const ROWS = ${rows}u;
@@ -67,9 +65,7 @@ const VALUE_GROUPS = THREADS / VALUE_LANES;
 const TILE_KEYS = ${tileKeys}u;
 const KEY_BATCH = ${keyBatch}u;
 const VALUE_BATCH = ${valueBatch}u;
-const MAX_DEPTH = ${DECODE_MAX_HEAD_SIZE / 4}u;
 
-var<workgroup> queries: array<vec4f, ${(rows * DECODE_MAX_HEAD_SIZE) / 4}>;
 // Partial dot products as [key][row][team member], later partial sums of Y as [value group][lane][4].
 var<workgroup> scratch: array<f32, ${scratch}>;
 var<workgroup> tile_weights: array<f32, ${weights}>;
@@ -103,14 +99,11 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   let key_begin = key_low + split * share;
   let key_end = min(key_begin + share, key_high);
 
-  for (var t = thread; t < ROWS * depth_vectors; t += THREADS) {
-    let r = first_row + t / depth_vectors;
-    let h = first_query_head + r / count;
-    if (r < all_rows) {
-      queries[t / depth_vectors * MAX_DEPTH + t % depth_vectors] =
-        query_scale(head_of(b, h)) * read_q(start_of(problem.q, b, h, problem.row_begin + r % count), t % depth_vectors);
-    }
-  }
+  // Q is read along with K, from the cache: to wait for it first would cost as much as a read of K.
+  ${eachRow(
+    (r) => `let r${r} = min(first_row + ${r}u, all_rows - 1u);
+  let q_start${r} = start_of(problem.q, b, first_query_head + r${r} / count, problem.row_begin + r${r} % count);`,
+  )}
 
   // The row whose weights this invocation computes: 4 keys of it at a time.
   let weight_row = thread % ROWS;
@@ -125,7 +118,6 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   let lane = thread % VALUE_LANES;
   let column = first_vector + lane * PARTS;
   ${eachRow((r) => eachPart((p) => `var o${r}_${p} = vec4f();`))}
-  workgroupBarrier();
 
   for (var tile_key = key_begin; tile_key < key_end; tile_key += TILE_KEYS) {
     let tile_end = min(TILE_KEYS, key_end - tile_key);
@@ -139,12 +131,14 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
         ${eachRow((r) =>
           eachPart(
             (p) =>
-              `{ let q = queries[${r}u * MAX_DEPTH + d * PARTS + ${p}u]; ${eachKey((n) => `s${n}_${r} += dot(q, ${vectorOf(`x${n}`, p)});`)} }`,
+              `{ let q = read_q(q_start${r}, d * PARTS + ${p}u); ${eachKey((n) => `s${n}_${r} += dot(q, ${vectorOf(`x${n}`, p)});`)} }`,
           ),
         )}
       }
       ${eachKey((n) => eachRow((r) => `scratch[((key + ${n}u * TEAMS) * ROWS + ${r}u) * (TEAM + 1u) + member] = s${n}_${r};`))}
     }
+    // The first values are on their way while the weights are computed.
+    ${eachValue((n) => `var x${n} = ${valueAt(`thread / VALUE_LANES`, n)};`)}
     workgroupBarrier();
     for (var t = thread; t < TILE_KEYS / 4u * ROWS; t += THREADS) {
       let key = t / ROWS * 4u;
@@ -153,7 +147,7 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
         let at = ((key + e) * ROWS + weight_row) * (TEAM + 1u);
         s[e] = ${list(TEAM, (n) => `scratch[at + ${n}u]`).replaceAll(',', ' +')};
       }
-      let w = weights(s, row, my_head.slope, vec4i(i32(tile_key + key)) + vec4i(0, 1, 2, 3));
+      let w = weights(query_scale(my_head) * s, row, my_head.slope, vec4i(i32(tile_key + key)) + vec4i(0, 1, 2, 3));
       weight_sum += dot(w, vec4f(1.0));
       for (var e = 0u; e < 4u; e++) { tile_weights[(key + e) * ROWS + weight_row] = w[e]; }
     }
@@ -162,7 +156,6 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
       for (var step = 0u; step < TILE_KEYS; step += VALUE_BATCH * VALUE_GROUPS) {
         if (step >= tile_end) { break; }
         let key = step + thread / VALUE_LANES;
-        ${eachValue((n) => `let x${n} = read_value(b, hkv, min(tile_key + key + ${n}u * VALUE_GROUPS, key_end - 1u), column / PARTS);`)}
         // A key of weight 0 takes no part, not even when its value is NaN.
         ${eachValue((n) =>
           eachRow(
@@ -170,6 +163,9 @@ fn decode(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
             if (takes_part(w)) { ${eachPart((p) => `o${r}_${p} += w * ${vectorOf(`x${n}`, p)};`)} } }`,
           ),
         )}
+        if (step + VALUE_BATCH * VALUE_GROUPS < tile_end) {
+          ${eachValue((n) => `x${n} = ${valueAt('key + VALUE_BATCH * VALUE_GROUPS', n)};`)}
+        }
       }
     }
   }

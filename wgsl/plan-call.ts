@@ -26,6 +26,7 @@ import {
   sliceCall,
   type SlicedTensor,
 } from './plan.js';
+import { broadcastExtent, broadcastShader } from './prefill-broadcast.wgsl.js';
 import { matrixExtent, matrixShader } from './prefill-matrix.wgsl.js';
 import { prefillExtent, prefillShader } from './prefill.wgsl.js';
 import type { DeviceResources, Pipeline, PipelineDescription } from './resources.js';
@@ -277,9 +278,9 @@ export class CallPlanner {
 
   #attentionGrid(variant: Variant, slice: Slice): [number, number, number] {
     const { queryHeads, kvHeads, valueHeadSize } = this.#call.sizes;
-    const { kernel, tile } = variant;
     const depth = lengthOf(slice.batch) * variant.splits;
-    if (kernel === 'decode') {
+    if (variant.kernel === 'decode') {
+      const { tile } = variant;
       const valueTiles = Math.ceil(valueHeadSize / decodeExtent(tile).valueColumns);
       return [
         Math.ceil((lengthOf(slice.rows) * lengthOf(slice.group)) / tile.rows),
@@ -287,7 +288,7 @@ export class CallPlanner {
         depth,
       ];
     }
-    const extent = kernel === 'prefill' ? prefillExtent(tile) : matrixExtent(tile);
+    const extent = extentOf(variant);
     const valueTiles = Math.ceil(valueHeadSize / extent.valueColumns);
     return [
       Math.ceil(lengthOf(slice.rows) / extent.rows),
@@ -437,6 +438,22 @@ function sourceOf({ kernel, tile }: Variant, layout: ElementLayout, partial: boo
       return prefillShader(layout, tile, partial);
     case 'prefill with matrices':
       return matrixShader(layout, tile, partial);
+    case 'prefill by broadcasts':
+      return broadcastShader(layout, tile, partial);
+  }
+}
+
+function extentOf({ kernel, tile }: Exclude<Variant, { kernel: 'decode' }>): {
+  rows: number;
+  valueColumns: number;
+} {
+  switch (kernel) {
+    case 'prefill':
+      return prefillExtent(tile);
+    case 'prefill with matrices':
+      return matrixExtent(tile);
+    case 'prefill by broadcasts':
+      return broadcastExtent(tile);
   }
 }
 

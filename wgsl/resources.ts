@@ -45,6 +45,12 @@ function isSoftware({ vendor, architecture, description, isFallbackAdapter }: GP
   );
 }
 
+/** Of every subgroup; 0 where the device has none, or several sizes. */
+function subgroupSize({ features, adapterInfo }: GPUDevice): number {
+  const { subgroupMinSize, subgroupMaxSize } = adapterInfo;
+  return features.has('subgroups') && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0;
+}
+
 /** Of the feature chromium-experimental-subgroup-matrix, which this TypeScript does not know. */
 interface MatrixInfo {
   readonly subgroupMatrixConfigs?: Iterable<{
@@ -57,14 +63,14 @@ interface MatrixInfo {
 }
 
 /** Whether the subgroups of a device are those that the kernels with matrix instructions are written for. */
-function hasMatrices({ features, adapterInfo }: GPUDevice): boolean {
+function hasMatrices(device: GPUDevice): boolean {
+  const { features, adapterInfo } = device;
   const names: ReadonlySet<string> = features;
-  const { subgroupMinSize, subgroupMaxSize, vendor } = adapterInfo;
+  const { vendor } = adapterInfo;
   const configurations = [...((adapterInfo as MatrixInfo).subgroupMatrixConfigs ?? [])];
   return (
-    ['chromium-experimental-subgroup-matrix', 'subgroups', 'shader-f16'].every((name) => names.has(name)) &&
-    subgroupMinSize === SUBGROUP &&
-    subgroupMaxSize === SUBGROUP &&
+    ['chromium-experimental-subgroup-matrix', 'shader-f16'].every((name) => names.has(name)) &&
+    subgroupSize(device) === SUBGROUP &&
     // Dawn in Node tells the configurations of adapters, not those of devices.
     (configurations.length === 0
       ? vendor === 'nvidia'
@@ -98,7 +104,7 @@ export class DeviceResources {
         workgroupBytes: limits.maxComputeWorkgroupStorageSize,
         workgroupInvocations: limits.maxComputeInvocationsPerWorkgroup,
         isSoftware: isSoftware(device.adapterInfo),
-        compilesSlowly: device.adapterInfo.description.includes('llvmpipe'),
+        subgroupSize: subgroupSize(device),
         hasMatrices: hasMatrices(device),
       },
       workgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,

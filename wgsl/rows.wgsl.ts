@@ -2,11 +2,21 @@
  * The small kernels around attention: per-head parameters, the sum of split keys, and the present keys and values.
  */
 
-import { directives, elementArray, type ElementLayout, rowReader, rowWriter, sourceArray } from './shader.js';
+import {
+  directives,
+  elementArray,
+  type ElementLayout,
+  rowReader,
+  rowWriter,
+  sourceArray,
+  unroll,
+} from './shader.js';
 import { PROBLEM } from './score.wgsl.js';
 
 /** Invocations of a workgroup of every kernel of this file. */
 export const ROW_KERNEL_THREADS = 64;
+/** Parts of a split row that are read before the first is added, so that their latencies overlap. */
+const PARTS_AT_ONCE = 16;
 
 /**
  * Entry point `heads`, one invocation for each (batch entry, query head): gathers nonpad_kv_seqlen, head_bias, head_scale,
@@ -80,10 +90,17 @@ fn combine(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
   let b = problem.first_batch + row / count / problem.head_count;
   var total = vec4f();
   var weight = 0.0;
-  for (var split = 0u; split < problem.splits; split++) {
-    let at = (split * problem.rows + row) * (columns + 1u);
-    total += parts[at + column];
-    if (NORMALIZE) { weight += parts[at + columns].x; }
+  for (var first = 0u; first < problem.splits; first += ${PARTS_AT_ONCE}u) {
+    ${unroll(
+      PARTS_AT_ONCE,
+      (n) => `let at${n} = (min(first + ${n}u, problem.splits - 1u) * problem.rows + row) * (columns + 1u);
+    let x${n} = parts[at${n} + column];
+    let w${n} = select(0.0, parts[at${n} + columns].x, NORMALIZE);`,
+    )}
+    ${unroll(
+      PARTS_AT_ONCE,
+      (n) => `if (first + ${n}u < problem.splits) { total += x${n}; weight += w${n}; }`,
+    )}
   }
   var factor = 1.0;
   if (is_set(PER_HEAD)) { factor = heads[b * problem.query_heads + h].gain; }

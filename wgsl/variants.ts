@@ -1,6 +1,7 @@
 /** Chooses the kernel, its tile and the number of key splits for a call on a device. docs/web.md has the measurements. */
 
-import { DECODE_MAX_HEAD_SIZE, decodeExtent, type DecodeTile } from './decode.wgsl.js';
+import { decodeExtent, type DecodeTile } from './decode.wgsl.js';
+import type { BroadcastTile } from './prefill-broadcast.wgsl.js';
 import { BLOCK, matrixExtent, type MatrixTile, SUBGROUP } from './prefill-matrix.wgsl.js';
 import { prefillExtent, type PrefillTile } from './prefill.wgsl.js';
 
@@ -9,16 +10,17 @@ export interface Adapter {
   /** Workgroup memory. */
   readonly workgroupBytes: number;
   readonly workgroupInvocations: number;
-  /** A CPU emulates the GPU: it has no latencies to hide. */
+  /** A CPU emulates the GPU. */
   readonly isSoftware: boolean;
-  /** Its compiler takes several seconds more for tiles of 8 rows an invocation. */
-  readonly compilesSlowly: boolean;
+  /** Invocations of every subgroup; 0 without subgroups, or where their sizes differ. */
+  readonly subgroupSize: number;
   /** Multiplies 16 x 16 matrices of float16 into float32 in subgroups of 32. */
   readonly hasMatrices: boolean;
 }
 
 export type Variant =
   | { readonly kernel: 'prefill'; readonly tile: PrefillTile; readonly splits: number }
+  | { readonly kernel: 'prefill by broadcasts'; readonly tile: BroadcastTile; readonly splits: 1 }
   | { readonly kernel: 'prefill with matrices'; readonly tile: MatrixTile; readonly splits: number }
   | { readonly kernel: 'decode'; readonly tile: DecodeTile; readonly splits: number };
 
@@ -36,13 +38,17 @@ export interface VariantProblem {
 }
 
 /** Query rows that share a kv head, up to which reading the keys once and splitting them pays. */
-const MAX_DECODE_ROWS = 16;
+export const MAX_DECODE_ROWS = 16;
 /** Workgroups that keep a large GPU busy. */
 const DECODE_WORKGROUPS = 1024;
 const PREFILL_WORKGROUPS = 256;
 /** Keys below which a split is not worth its partial sums. */
 const MIN_DECODE_SPLIT = 256;
 const MIN_PREFILL_SPLIT = 64;
+/** Rows, and keys at a time, of a workgroup: the code grows with their product. */
+const BROADCAST_EDGE = 16;
+/** They are variables of every invocation. */
+const MAX_BROADCAST_VALUE_VECTORS = 64;
 
 /** Rows threads by column threads; rows, keys and vectors of value columns of each; values at a time. */
 type TileShape = readonly [
@@ -76,23 +82,34 @@ const TILES: readonly { readonly valueColumns: number; readonly shapes: readonly
     ],
   },
 ];
-const SOFTWARE_TILES: typeof TILES = [
-  { valueColumns: 32, shapes: [[16, 8, 4, 4, 1, 16]] },
-  {
-    valueColumns: 64,
-    shapes: [
-      [8, 8, 8, 4, 2, 16],
-      [16, 8, 4, 4, 2, 16],
-    ],
-  },
-  { valueColumns: 128, shapes: [[16, 8, 4, 4, 4, 8]] },
-];
 
 export function chooseVariant(problem: VariantProblem, adapter: Adapter): Variant {
   const rows = (problem.queryLength * problem.queryHeads) / problem.kvHeads;
-  return rows <= MAX_DECODE_ROWS && problem.headSize <= DECODE_MAX_HEAD_SIZE
+  return rows <= MAX_DECODE_ROWS
     ? decodeVariant(problem, rows)
-    : (matrixVariant(problem, adapter) ?? prefillVariant(problem, adapter));
+    : (matrixVariant(problem, adapter) ??
+        broadcastVariant(problem, adapter) ??
+        prefillVariant(problem, adapter));
+}
+
+/** On software adapters with small subgroups. */
+function broadcastVariant(
+  { valueHeadSize }: VariantProblem,
+  { isSoftware, subgroupSize }: Adapter,
+): Variant | undefined {
+  if (!isSoftware || ![4, 8, 16].includes(subgroupSize)) return undefined;
+  // A multiple of 8, so that few shaders are compiled.
+  const valueVectors = Math.min(Math.ceil(valueHeadSize / 32) * 8, MAX_BROADCAST_VALUE_VECTORS);
+  return {
+    kernel: 'prefill by broadcasts',
+    tile: {
+      lanes: subgroupSize,
+      rows: BROADCAST_EDGE / subgroupSize,
+      keys: BROADCAST_EDGE / subgroupSize,
+      valueVectors,
+    },
+    splits: 1,
+  };
 }
 
 /** Tiles by their head size: subgroups of 16 rows each, and blocks of keys; best first. */
@@ -151,7 +168,7 @@ function decodeVariant(problem: VariantProblem, rows: number): Variant {
   const tile: DecodeTile = {
     threads: 128,
     rows: rows > 4 ? 8 : rows > 2 ? 4 : rows,
-    weights: 128,
+    weights: 256,
     batch: rows > 2 ? 4 : 8,
     valueLanes: lanesFor(problem.valueHeadSize / (pairs ? 8 : 4)),
     pairs,
@@ -175,9 +192,7 @@ function lanesFor(reads: number): number {
 
 /** The best tile that gives the device enough workgroups, or else the one that gives most. */
 function prefillVariant(problem: VariantProblem, adapter: Adapter): Variant {
-  const tables = adapter.isSoftware ? SOFTWARE_TILES : TILES;
-  const { shapes } =
-    tables.find(({ valueColumns }) => problem.valueHeadSize <= valueColumns) ?? tables.at(-1)!;
+  const { shapes } = TILES.find(({ valueColumns }) => problem.valueHeadSize <= valueColumns) ?? TILES.at(-1)!;
   const tiles = shapes
     .map((shape) => prefillTile(shape, problem.headSize))
     .filter((tile) => fits(tile, adapter));
@@ -191,7 +206,7 @@ function prefillVariant(problem: VariantProblem, adapter: Adapter): Variant {
     tiles.reduce((most, candidate) => (workgroupsOf(candidate) > workgroupsOf(most) ? candidate : most));
   const leastKeys = Math.max(MIN_PREFILL_SPLIT, prefillExtent(tile).keys);
   const splits = splitsFor(workgroupsOf(tile), PREFILL_WORKGROUPS, problem.keyLength / leastKeys);
-  return { kernel: 'prefill', tile, splits: adapter.isSoftware ? 1 : splits };
+  return { kernel: 'prefill', tile, splits };
 }
 
 function prefillWorkgroups(problem: VariantProblem, tile: PrefillTile): number {
@@ -204,9 +219,8 @@ function prefillWorkgroups(problem: VariantProblem, tile: PrefillTile): number {
   );
 }
 
-function fits(tile: PrefillTile, { workgroupBytes, workgroupInvocations, compilesSlowly }: Adapter): boolean {
+function fits(tile: PrefillTile, { workgroupBytes, workgroupInvocations }: Adapter): boolean {
   return (
-    (tile.rows <= 4 || !compilesSlowly) &&
     prefillExtent(tile).workgroupBytes <= workgroupBytes &&
     tile.rowThreads * tile.columnThreads <= workgroupInvocations
   );

@@ -112,8 +112,9 @@ async function ownEntry(
   bench: KernelBench,
   shape: BenchShape,
   lengths: readonly [number, number],
+  sets = 1,
 ): Promise<Entry & { readonly runOnGpu: Contender['run'] | null }> {
-  const prepared = bench.prepare(shape);
+  const prepared = bench.prepare(shape, sets);
   await prepared.run(1);
   const found = numbersOf(new Uint8Array(await prepared.result()), shape);
   requireRight(sampledError(found, shape, 'sigmoid'), shape);
@@ -138,39 +139,48 @@ export interface DecodeRow extends Steadiness {
   readonly gpu: number;
   /** Bytes of K and V that it reads a second, in GB. */
   readonly bandwidth: number;
-  /** What a plain copy reads and writes a second, likewise by timestamps, in GB. */
+  /**
+   * What a plain copy of as many bytes reads and writes a second, likewise by timestamps, in GB; like the call, each is a pass of
+   * its own in which a small dispatch waits for the large one.
+   */
   readonly copyBandwidth: number;
   /** Of the copy's bandwidth, as a share. */
   readonly share: number;
+  /** Of the bandwidth of the same copies without the small dispatches. */
+  readonly shareOfBareCopy: number;
 }
 
-const COPIED_BYTES = 2 ** 28;
+/** Calls and copies take sets of buffers in turn that are as large together, so that no cache serves them. */
+const ROTATED_BYTES = 4e8;
 
 /** Needs a device with timestamps. */
 export async function decodeRow(bench: KernelBench, shape: BenchShape, rounds: number): Promise<DecodeRow> {
-  const ours = await ownEntry('ours', bench, shape, [4, 104]);
-  const copy = bench.copy(COPIED_BYTES);
-  if (ours.runOnGpu === null || copy.runOnGpu === null)
+  const bytes = keyValueBytes(shape);
+  const sets = Math.ceil(ROTATED_BYTES / bytes);
+  const ours = await ownEntry('ours', bench, shape, [4, 104], sets);
+  const [copy, bare] = [bench.copy(bytes, sets, true), bench.copy(bytes, sets, false)];
+  if (ours.runOnGpu === null || copy.runOnGpu === null || bare.runOnGpu === null)
     throw new Error('the device has no timestamp-query, which decoding is measured with');
   const race = await raceWithClock(
     bench,
-    [{ ...ours, run: ours.runOnGpu }, { ...copy, run: copy.runOnGpu }, ours],
+    [{ ...ours, run: ours.runOnGpu }, { ...copy, run: copy.runOnGpu }, { ...bare, run: bare.runOnGpu }, ours],
     rounds,
   );
   await ours.free();
   copy.free();
-  const [gpu, plain, chained] = race.results;
-  const bytes = keyValueBytes(shape);
+  bare.free();
+  const [gpu, plain, alone, chained, clock] = race.results;
   return {
     kind: 'decode',
     shape: nameOf(shape),
     ours: chained!.milliseconds,
     gpu: gpu!.milliseconds,
     bandwidth: bytes / gpu!.milliseconds / 1e6,
-    copyBandwidth: (2 * COPIED_BYTES) / plain!.milliseconds / 1e6,
-    share: (bytes / (2 * COPIED_BYTES)) * plain!.ratio,
+    copyBandwidth: bytes / plain!.milliseconds / 1e6,
+    share: plain!.ratio,
+    shareOfBareCopy: alone!.ratio,
     spread: race.spread,
-    clock: clockOf(race.results[3]),
+    clock: clockOf(clock),
   };
 }
 

@@ -91,8 +91,14 @@ export class KernelBench {
     };
   }
 
-  /** A function that runs `calls` calls in one submission and returns their milliseconds; and the result. */
-  prepare(shape: BenchShape): {
+  /**
+   * A function that runs `calls` calls in one submission and returns their milliseconds; and the result. The calls take `sets` of K
+   * and V in turn.
+   */
+  prepare(
+    shape: BenchShape,
+    sets = 1,
+  ): {
     readonly run: (calls: number) => Promise<number>;
     readonly runOnGpu: Contender['run'] | null;
     result(): Promise<ArrayBuffer>;
@@ -100,15 +106,18 @@ export class KernelBench {
   } {
     const data = storedData(shape);
     const Q = this.tensor(data.x, shape, shape.queryLength);
-    const K = this.tensor(data.k, shape, shape.keyLength);
-    const V = this.tensor(data.v, shape, shape.keyLength);
+    const caches = Array.from({ length: sets }, () => ({
+      K: this.tensor(data.k, shape, shape.keyLength),
+      V: this.tensor(data.v, shape, shape.keyLength),
+    }));
     const Y = this.tensor(data.x, shape, shape.queryLength);
+    const encode = (encoder: GPUCommandEncoder, call: number): void =>
+      this.#kernels.encode(encoder, { Q, ...caches[call % sets]! }, { Y }, attributesOf(shape));
     const run = async (calls: number): Promise<number> => {
       const start = clock.milliseconds();
       for (let done = 0; done < calls; done += CALLS_PER_SUBMIT) {
         const encoder = this.device.createCommandEncoder();
-        for (let call = done; call < Math.min(calls, done + CALLS_PER_SUBMIT); call++)
-          this.#kernels.encode(encoder, { Q, K, V }, { Y }, attributesOf(shape));
+        for (let call = done; call < Math.min(calls, done + CALLS_PER_SUBMIT); call++) encode(encoder, call);
         this.device.queue.submit([encoder.finish()]);
       }
       await this.device.queue.onSubmittedWorkDone();
@@ -117,11 +126,10 @@ export class KernelBench {
     return {
       run,
       runOnGpu: this.#onGpu((encoder, calls) => {
-        for (let call = 0; call < calls; call++)
-          this.#kernels.encode(encoder, { Q, K, V }, { Y }, attributesOf(shape));
+        for (let call = 0; call < calls; call++) encode(encoder, call);
       }),
       result: () => this.read(Y.buffer),
-      free: () => [Q, K, V, Y].forEach(({ buffer }) => buffer.destroy()),
+      free: () => [Q, Y, ...caches.flatMap(({ K, V }) => [K, V])].forEach(({ buffer }) => buffer.destroy()),
     };
   }
 
@@ -181,28 +189,48 @@ export class KernelBench {
     free();
   }
 
-  /** A contender whose repetitions are plain copies of so many bytes from buffer to buffer. */
-  copy(bytes: number): Repeated {
-    const buffer = (): GPUBuffer => this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.STORAGE });
-    const groups = bytes / 16 / 256;
-    const x = Math.min(groups, 32768);
-    return this.#repeated(
-      `@group(0) @binding(0) var<storage, read> source: array<vec4f>;
+  /**
+   * A contender whose repetitions are plain copies that read and write so many bytes together, from and to `sets` of buffers in turn,
+   * a pass each. With `waits` a small dispatch follows in the pass that reads what was written, as the sum of split keys does.
+   */
+  copy(bytes: number, sets: number, waits: boolean): Repeated {
+    const buffer = (size: number): GPUBuffer =>
+      this.device.createBuffer({ size, usage: GPUBufferUsage.STORAGE });
+    const buffers = Array.from({ length: sets }, () => [buffer(bytes / 2), buffer(bytes / 2)] as const);
+    const last = buffer(16 * 256);
+    const pipeline = this.#pipeline(`@group(0) @binding(0) var<storage, read> source: array<vec4f>;
       @group(0) @binding(1) var<storage, read_write> target_: array<vec4f>;
       @compute @workgroup_size(256) fn repeated(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) n: vec3u) {
         let i = id.x + id.y * n.x * 256u;
         target_[i] = source[i];
-      }`,
-      [buffer(), buffer()],
-      [x, Math.ceil(groups / x)],
-      [5, 45],
-    );
+      }`);
+    const groups = buffers.map(([source, target]) => ({
+      copy: this.#bindGroup(pipeline, [source, target]),
+      wait: this.#bindGroup(pipeline, [target, last]),
+    }));
+    const workgroups = bytes / 32 / 256;
+    const x = Math.min(workgroups, 32768);
+    const record = (encoder: GPUCommandEncoder, repetitions: number): void => {
+      for (let repetition = 0; repetition < repetitions; repetition++) {
+        const { copy, wait } = groups[repetition % sets]!;
+        const pass = encoder.beginComputePass();
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, copy);
+        pass.dispatchWorkgroups(x, Math.ceil(workgroups / x));
+        if (waits) {
+          pass.setBindGroup(0, wait);
+          pass.dispatchWorkgroups(1);
+        }
+        pass.end();
+      }
+    };
+    return this.#repeated(record, [last, ...buffers.flat()], [4, 44]);
   }
 
   /** A contender of nothing but multiply-adds, {@link ARITHMETIC_FLOPS} a repetition: it shows the clock of the GPU. */
   arithmetic(): Repeated {
-    return this.#repeated(
-      `@group(0) @binding(0) var<storage, read_write> sums: array<vec4f>;
+    const sums = this.device.createBuffer({ size: 16 * 1024, usage: GPUBufferUsage.STORAGE });
+    const pipeline = this.#pipeline(`@group(0) @binding(0) var<storage, read_write> sums: array<vec4f>;
       @compute @workgroup_size(256) fn repeated(@builtin(global_invocation_id) id: vec3u) {
         var a = vec4f(f32(id.x));
         var b = a + 1.0;
@@ -211,35 +239,39 @@ export class KernelBench {
           b = fma(b, vec4f(0.998), vec4f(0.5));
         }
         sums[id.x % 1024u] = a + b;
-      }`,
-      [this.device.createBuffer({ size: 16 * 1024, usage: GPUBufferUsage.STORAGE })],
-      [ARITHMETIC_GROUPS, 1],
-      [2, 12],
-    );
-  }
-
-  /** Repetitions of one dispatch in one pass. */
-  #repeated(
-    code: string,
-    buffers: readonly GPUBuffer[],
-    grid: readonly [number, number],
-    lengths: readonly [number, number],
-  ): Repeated {
-    const pipeline = this.device.createComputePipeline({
-      layout: 'auto',
-      compute: { module: this.device.createShaderModule({ code }), entryPoint: 'repeated' },
-    });
-    const group = this.device.createBindGroup({
-      layout: pipeline.getBindGroupLayout(0),
-      entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
-    });
+      }`);
+    const group = this.#bindGroup(pipeline, [sums]);
     const record = (encoder: GPUCommandEncoder, repetitions: number): void => {
       const pass = encoder.beginComputePass();
       pass.setPipeline(pipeline);
       pass.setBindGroup(0, group);
-      for (let repetition = 0; repetition < repetitions; repetition++) pass.dispatchWorkgroups(...grid);
+      for (let repetition = 0; repetition < repetitions; repetition++)
+        pass.dispatchWorkgroups(ARITHMETIC_GROUPS);
       pass.end();
     };
+    return this.#repeated(record, [sums], [2, 12]);
+  }
+
+  #pipeline(code: string): GPUComputePipeline {
+    return this.device.createComputePipeline({
+      layout: 'auto',
+      compute: { module: this.device.createShaderModule({ code }), entryPoint: 'repeated' },
+    });
+  }
+
+  #bindGroup(pipeline: GPUComputePipeline, buffers: readonly GPUBuffer[]): GPUBindGroup {
+    return this.device.createBindGroup({
+      layout: pipeline.getBindGroupLayout(0),
+      entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
+    });
+  }
+
+  /** Repetitions of recorded commands in one submission. */
+  #repeated(
+    record: (encoder: GPUCommandEncoder, repetitions: number) => void,
+    buffers: readonly GPUBuffer[],
+    lengths: readonly [number, number],
+  ): Repeated {
     return {
       lengths,
       run: async (repetitions) => {

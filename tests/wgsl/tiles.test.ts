@@ -13,7 +13,7 @@ const LEAST: Adapter = {
   workgroupBytes: 16_384,
   workgroupInvocations: 256,
   isSoftware: false,
-  compilesSlowly: false,
+  subgroupSize: 0,
   hasMatrices: false,
 };
 const LARGE: Adapter = { ...LEAST, workgroupBytes: 32_768 };
