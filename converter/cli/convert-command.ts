@@ -19,6 +19,7 @@ import {
   copyExternalFiles,
   externalLocations,
   openModelOrFail,
+  refuseSame,
   totalBytes,
 } from './model-file.js';
 import { taskMetric, type MetricResult } from './metric.js';
@@ -104,7 +105,10 @@ interface Work {
 function checkOptions(file: string, options: ConvertCommandOptions): void {
   const { output, report, mode, keep, within, metric } = options;
   checkWritable(output, [file], 'output');
-  if (report !== undefined) checkWritable(report, [file, output], 'report');
+  if (report !== undefined) {
+    checkWritable(report, [file], 'report');
+    refuseSame(report, [output], 'report', 'output');
+  }
   if (keep !== undefined && mode !== 'calibrated') {
     throw new Failure(`--keep needs --mode calibrated, found ${mode}`, EXIT.usage);
   }
@@ -120,9 +124,13 @@ function checkOptions(file: string, options: ConvertCommandOptions): void {
 function checkExternalData(
   file: string,
   model: Model,
-  { output, copyExternalData: copy }: ConvertCommandOptions,
+  { output, report, copyExternalData: copy }: ConvertCommandOptions,
 ): void {
   const locations = externalLocations(model);
+  const folders = copy ? [folderOf(file), folderOf(output)] : [folderOf(file)];
+  const data = folders.flatMap((folder) => locations.map((location) => path.join(folder, location)));
+  refuseSame(output, data, 'output', "model's external data");
+  if (report !== undefined) refuseSame(report, data, 'report', "model's external data");
   if (locations.length === 0 || copy || sameFolder(file, output)) return;
   throw new Failure(
     `output ${output}: the model keeps its numbers in ${locations.join(', ')} beside it; ` +

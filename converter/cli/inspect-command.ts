@@ -5,7 +5,7 @@ import { inspect, type Model } from '../index.js';
 import { openRuntime } from '../verify/runtime.js';
 import { EXIT, Failure, modelFailure } from './failure.js';
 import { inspectionText } from './inspect-text.js';
-import { checkWritable, openModelOrFail } from './model-file.js';
+import { checkWritable, externalLocations, openModelOrFail, refuseSame } from './model-file.js';
 import { Progress } from './progress.js';
 import { writeReport } from './report-file.js';
 import { runFailure } from './run-failure.js';
@@ -25,6 +25,11 @@ export async function inspectCommand(file: string, options: InspectOptions): Pro
   if (options.data !== undefined && !options.stats) throw new Failure('--data needs --stats', EXIT.usage);
   const { model, close } = openModelOrFail(file);
   try {
+    if (options.report !== undefined) {
+      const folder = path.dirname(path.resolve(file));
+      const data = externalLocations(model).map((location) => path.join(folder, location));
+      refuseSame(options.report, data, 'report', "model's external data");
+    }
     const inspection = inspected(file, model);
     const measured = options.stats ? await measure(file, model, options) : null;
     if (options.report !== undefined) {

@@ -34,10 +34,8 @@ export function checkWritable(file: string, inputs: readonly string[], what: str
     if (statSync(file).isDirectory()) {
       throw new Failure(`${what} ${file}: is a folder, a file name is needed`, EXIT.usage);
     }
-    if (inputs.some((input) => existsSync(input) && realpathSync(input) === realpathSync(file))) {
-      throw new Failure(`${what} ${file}: is the input itself, another file name is needed`, EXIT.usage);
-    }
   }
+  refuseSame(file, inputs, what, 'input');
   try {
     if (!statSync(folder).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
     accessSync(folder, constants.W_OK);
@@ -46,6 +44,18 @@ export function checkWritable(file: string, inputs: readonly string[], what: str
       cause: error,
     });
   }
+}
+
+/** One file for two purposes: the later one would destroy the earlier. */
+export function refuseSame(file: string, others: readonly string[], what: string, other: string): void {
+  const place = (name: string): string => {
+    const resolved = path.resolve(name);
+    if (existsSync(resolved)) return realpathSync(resolved);
+    const folder = path.dirname(resolved);
+    return path.join(existsSync(folder) ? realpathSync(folder) : folder, path.basename(resolved));
+  };
+  if (others.some((name) => place(name) === place(file)))
+    throw new Failure(`${what} ${file}: is the ${other} itself, another file name is needed`, EXIT.usage);
 }
 
 /** Files beside the model that hold its numbers. */

@@ -165,6 +165,25 @@ describe('command line', function () {
     assert.equal(verified.code, 0, verified.stdout + verified.stderr);
   });
 
+  it('writes no file over another that it reads or writes', async () => {
+    const { model, data } = withExternalData(attentionModel({ headSize: 16 }), 'weights.bin');
+    await writeFile(at('large.onnx'), model);
+    await writeFile(at('weights.bin'), data);
+    for (const [output, report, refused] of [
+      ['large.onnx', 'r.html', /output .*large\.onnx: is the input itself/],
+      ['weights.bin', 'r.html', /output .*weights\.bin: is the model's external data itself/],
+      ['out.onnx', 'weights.bin', /report .*weights\.bin: is the model's external data itself/],
+      ['out.onnx', './out.onnx', /report .*out\.onnx: is the output itself, another file name is needed/],
+    ] as const) {
+      const command = ['convert', at('large.onnx'), '-o', at(output), '--mode', 'faithful'];
+      const { code, stderr } = await runCli(...command, '--report', `${folder}/${report}`);
+      assert.equal(code, 1);
+      assert.match(stderr, refused);
+    }
+    assert.deepEqual(await readFile(at('large.onnx')), Buffer.from(model));
+    assert.deepEqual(await readFile(at('weights.bin')), Buffer.from(data));
+  });
+
   it('refers to external data in the same folder, copies it on demand, and never loses it', async () => {
     const { model, data } = withExternalData(attentionModel({ layers: 2 }), 'weights.bin');
     await writeFile(at('big.onnx'), model);
