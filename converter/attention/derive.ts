@@ -487,12 +487,13 @@ function splitBatch(
     axis.every((atom) => atom.size.every((size) => size === atom.size[0]));
   const axes = sharedAxes(form.axes);
   const last = axes.at(-1) ?? [];
-  // Where scores have batch and heads on one axis, the operands may have had them on two before.
+  // Where scores have batch and heads on one axis, the operands may have had them on two: [B, H, N, D] or [B, N, H, D].
   const apart = chains
     .flat()
+    .filter((link) => space.resolveAll(link.axes).filter((axis) => axis.length > 0).length === 4)
     .map((link) => sharedAxes(link.axes))
-    .find((found) => found.length > 1 && isFixed(found.at(-1)!));
-  const heads = axes.length > 1 || isFixed(last) ? last : (apart?.at(-1) ?? []);
+    .find((found) => found.length === 2 && isFixed(found[1]!));
+  const heads = axes.length > 1 || isFixed(last) ? last : (apart?.[1] ?? []);
   return { batch: shared.filter((atom) => !heads.includes(atom)), heads };
 }
 

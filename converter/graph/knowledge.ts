@@ -17,8 +17,10 @@ export type Size = readonly number[];
 const MAX_REBINDINGS = 24;
 
 /** Factors that two sizes of a fixed product may trade. */
-const TRADED_FACTORS = [2, 3, 5];
-const MOST_TRADED = 4;
+const TRADED_FACTORS = [2, 3];
+
+/** With more symbols than this a trade costs more than it is likely to tell. */
+const MOST_TRADED = 2;
 
 interface Choice {
   readonly batch: number;
