@@ -228,21 +228,4 @@ struct TanhSigmoid {
   }
 };
 
-// The exponential alone: not a sigmoid, the ceiling that the others are measured against.
-template <class T>
-struct ExponentialOnly {
-  static constexpr float kScale = 1.0f;
-  static __device__ __forceinline__ Affine prepare(Affine affine) { return affine; }
-  static __device__ __forceinline__ void start(float* score, const Affine& affine) {
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-      score[i] = fast_exp2(fmaf(score[i], affine.slope, affine.intercept[fragment_row(i)]));
-  }
-  template <int kChunks>
-  static __device__ __forceinline__ void finish(const float* value, const Affine&, uint32_t (*p)[4]) {
-#pragma unroll
-    for (int i = 0; i < 4 * kChunks; i++) p[i / 4][i % 4] = pack<T>(value[2 * i], value[2 * i + 1]);
-  }
-};
-
 }  // namespace sa

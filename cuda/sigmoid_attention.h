@@ -27,7 +27,7 @@ extern "C" {
 
 // How float16 and bfloat16 weights are computed; float is always exact.
 typedef enum {
-  SA_CUDA_ACCURATE = 0,  // relative error of a weight far below the rounding of T, at any key length
+  SA_CUDA_ACCURATE = 0,  // relative error of a weight about that of rounding to T at most, at any length
   SA_CUDA_FAST = 1,      // hardware tanh: weights below 2^-12 lose their relative accuracy
 } SaCudaMode;
 

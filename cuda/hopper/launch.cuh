@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <mutex>
 
 #include "cuda/hopper/kernel.cuh"
 
@@ -78,12 +77,9 @@ cudaError_t launch_hopper(const TensorInputs& in, cudaStream_t stream) {
           : 1;
 
   constexpr int kSharedBytes = sizeof(HopperShared<Shape>) + 1024;
-  static std::once_flag once;
-  static cudaError_t configured;
-  std::call_once(once, [] {
-    configured =
-        cudaFuncSetAttribute(hopper_kernel<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  });
+  // Each time: the attribute is one of the current device.
+  const cudaError_t configured =
+      cudaFuncSetAttribute(hopper_kernel<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (configured != cudaSuccess) return configured;
   const int grid = std::min(args.tiles, in.multiprocessors);
   hopper_kernel<Shape><<<grid, Shape::kThreads, kSharedBytes, stream>>>(args);

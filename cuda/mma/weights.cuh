@@ -7,8 +7,9 @@
 //   GeneralWeights     of logits that are complete already; a row may choose its own factor
 //
 // pair() makes weights on the main path, exact() in the rolled loop at the edge of a mask. kSegments: rows of
-// any length (segments.cuh); long ones do not go to the others. Weights come times kScale, which the kernel
-// divides out of the output once: in float16 that keeps weights near 1/N clear of the subnormals.
+// any length (segments.cuh); long ones go to the others in the fast mode only. Weights come times kScale,
+// which the kernel divides out of the output once: in float16 that keeps weights near 1/N clear of the
+// subnormals.
 #pragma once
 
 #include "cuda/activation.cuh"

@@ -282,7 +282,7 @@ def run_combined(library, small):
 
 
 def run_each_kernel(library, only):
-    """Every instance of the tensor-core kernels once or twice, with more tiles than the device takes at once."""
+    """The instances of the tensor-core kernels once or twice, with more tiles than the device takes at once."""
     wrong = 0
     both, mma = ("hopper", "mma"), ("mma",)
     kinds = {
